@@ -1,0 +1,62 @@
+"""What a search space promises: sample, topology <-> architecture, subnet with weights, costs.
+
+Axes: C candidates, T entries of the topology.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from tans_core.records import Architecture
+
+
+class SearchSpace(Protocol):
+    """One family of networks over one set of starting weights."""
+
+    name: str
+    width: float
+    topology_length: int
+    feature_dim: int  # width of the penultimate features
+    supernet_hash: str  # content hash of the starting weights
+    input_mean: float  # an image is (pixels - mean) / std, pixels 0..255, the same for every dataset
+    input_std: float
+
+    def sample(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw networks as OFA's sampler does: int64 (count, T), masked."""
+        ...
+
+    def mutate(self, topology_CT: Tensor, generator: torch.Generator, rate: float = 0.1) -> Tensor:
+        """Change each choice with probability `rate` (at least one a network): int64 (C, T), masked."""
+        ...
+
+    def architecture(self, topology: Sequence[int]) -> Architecture:
+        """Check a topology and mask it.
+
+        Raises:
+            InvalidTopology: wrong length, or a value that is no choice of its place.
+        """
+        ...
+
+    def costs(self, topology_CT: Tensor, image_size: int, classes: int) -> tuple[Tensor, Tensor]:
+        """Parameters and multiply-accumulates of each network, int64 (C,), exact, from a table over blocks."""
+        ...
+
+    def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
+        """A network with the starting weights and a new classifier drawn from `generator`; no shared memory."""
+        ...
+
+    def random_subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
+        """The same network from random weights (He), for baselines and for loading weights into."""
+        ...
+
+    def features(self, network: nn.Module, images: Tensor) -> Tensor:
+        """Penultimate features (N, feature_dim) of normalised images (N, 3, S, S)."""
+        ...
+
+    def export_config(self, network: nn.Module) -> dict[str, Any]:
+        """JSON that rebuilds `network` by `ofa` alone (README shows the lines)."""
+        ...

@@ -1,0 +1,32 @@
+"""How one pair is trained, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tans_core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """SGD with Nesterov momentum, one cycle over the whole run; stored with its row."""
+
+    epochs: int = 8
+    batch_size: int = 32
+    peak_lr: float = 0.03
+    warmup: float = 0.25  # share of the steps in which the rate rises
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # not on norms and biases
+    label_smoothing: float = 0.1
+    shift: int = 3  # pixels at most, either way
+    mirror: bool | None = None  # None: decided for each dataset on its training images
+    max_train_images: int | None = None  # smoke runs only: the first of the split's order
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 < self.peak_lr:
+            raise ConfigError(f"peak_lr must be positive, got {self.peak_lr}")
+        if not 0 < self.warmup < 1:
+            raise ConfigError(f"warmup must lie between 0 and 1, got {self.warmup}")
