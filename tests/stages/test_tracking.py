@@ -1,0 +1,273 @@
+"""What a tracker promises, on real stores: a fresh SQLite file, a port that refuses, one that never answers."""
+
+import json
+import logging
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.tracking import MlflowTracker, NoTracker, Tracker, sqlite_uri, tracking_name
+from tans_core.errors import ConfigError
+
+NAUGHTY = ["a@b=c", "/lead", "a//b", "..", "", " ", "a/../b", "x" * 300, "é日 \n", "acc (val) 50%", "#", "./a/"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One store for the module, with a run in it: making a store takes seconds."""
+    uri = sqlite_uri(tmp_path_factory.mktemp("my zoo é # %"))
+    tracker = MlflowTracker(uri, "made first")
+    tracker.start("first", {})
+    run_until_known(tracker)
+    tracker.finish("FINISHED")
+    return uri
+
+
+@pytest.fixture
+def dead_port() -> Iterator[str]:
+    """An address that refuses: bound, not listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[str]:
+    """An address that accepts and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < give_up, "it never came"
+        time.sleep(0.01)
+
+
+def run_until_known(tracker: Tracker) -> str:
+    """The run's id, as soon as the store has given it."""
+    wait_until(lambda: tracker.run_id is not None)
+    assert tracker.run_id is not None
+    return tracker.run_id
+
+
+def stored(uri: str, query: str, *values: str) -> list[tuple]:
+    """Rows of the SQLite file itself: what any other program sees."""
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        return database.execute(query, values).fetchall()
+
+
+def metrics_of(uri: str, run_id: str) -> list[tuple]:
+    return stored(uri, "SELECT key, step, value FROM metrics WHERE run_uuid = ? ORDER BY key, step", run_id)
+
+
+def test_a_run_arrives_whole(store: str):
+    tracker = MlflowTracker(store, "tans")
+    tracker.start("zoo of flowers", {"pairs": 80, "preset": "laptop"})
+    for step in range(2500):  # more than MLflow takes in one batch
+        tracker.log({"hypervolume_mean": step / 2500}, step)
+    tracker.dataset_input("/some/zoo", 7, "5" * 32)
+    run_id = run_until_known(tracker)
+    tracker.finish("FINISHED")
+    assert metrics_of(store, run_id) == [("hypervolume_mean", step, step / 2500) for step in range(2500)]
+    assert sorted(stored(store, "SELECT key, value FROM params WHERE run_uuid = ?", run_id)) == [
+        ("pairs", "80"),
+        ("preset", "laptop"),
+    ]
+    assert stored(store, "SELECT name, status FROM runs WHERE run_uuid = ?", run_id) == [("zoo of flowers", "FINISHED")]
+    [(source_type, source)] = stored(store, "SELECT dataset_source_type, dataset_source FROM datasets")
+    assert source_type == "delta_table"
+    assert json.loads(source) == {"path": "/some/zoo", "delta_table_version": 7}
+    assert tracker.undelivered == 0
+
+
+def test_a_run_goes_on_after_a_restart_and_keeps_its_first_parameters(store: str):
+    first = MlflowTracker(store, "tans")
+    first.start("build", {"pairs": 80})
+    first.log({"rows": 1}, 1)
+    run_id = run_until_known(first)
+    first.finish("KILLED")
+    second = MlflowTracker(store, "tans")
+    second.start("build", {"pairs": 120, "workers": 2}, run_id=run_id)
+    second.log({"rows": 2}, 2)
+    assert run_until_known(second) == run_id
+    second.finish("FINISHED")
+    assert metrics_of(store, run_id) == [("rows", 1, 1.0), ("rows", 2, 2.0)]
+    params = stored(store, "SELECT key, value FROM params WHERE run_uuid = ?", run_id)
+    assert sorted(params) == [("pairs", "80"), ("workers", "2")]
+    assert stored(store, "SELECT status FROM runs WHERE run_uuid = ?", run_id) == [("FINISHED",)]
+
+
+def test_a_deleted_experiment_gives_its_runs_another_name_and_says_so(store: str, caplog: pytest.LogCaptureFixture):
+    before = MlflowTracker(store, "doomed")
+    before.start("build", {})
+    lost_run = run_until_known(before)
+    before.finish("FINISHED")
+    delete_experiment(store, "doomed")
+    after = MlflowTracker(store, "doomed")
+    after.start("build", {}, run_id=lost_run)
+    run_id = run_until_known(after)
+    after.finish("FINISHED")
+    experiments = "SELECT experiments.name FROM experiments JOIN runs USING (experiment_id) WHERE run_uuid = ?"
+    assert stored(store, experiments, run_id) == [("doomed (2)",)]
+    assert "'doomed (2)'" in caplog.text
+    assert f"run {lost_run} is no longer there" in caplog.text
+
+
+def delete_experiment(uri: str, name: str) -> None:
+    """As MLflow's page does it."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+
+
+def test_values_that_are_not_finite_are_left_out_and_counted(store: str, caplog: pytest.LogCaptureFixture):
+    tracker = MlflowTracker(store, "tans")
+    tracker.start("build", {})
+    tracker.log({"loss": float("nan"), "gain": float("inf"), "rows": 3}, 1)
+    run_id = run_until_known(tracker)
+    tracker.finish("FINISHED")
+    assert metrics_of(store, run_id) == [("rows", 1, 3.0)]
+    assert tracker.left_out == 2
+    assert "2 values were not finite" in caplog.text
+
+
+def test_any_dataset_name_may_stand_in_a_metric(store: str):
+    tracker = MlflowTracker(store, "tans")
+    tracker.start("build", {name: "x" * 10_000 for name in NAUGHTY})
+    for name in NAUGHTY:
+        tracker.log({name: 1.0, f"front/{name}/volume": 2.0}, 0)
+    run_id = run_until_known(tracker)
+    tracker.finish("FINISHED")
+    assert tracker.undelivered == 0
+    assert len(metrics_of(store, run_id)) == 2 * len(NAUGHTY)
+    assert len(stored(store, "SELECT key FROM params WHERE run_uuid = ?", run_id)) == len(NAUGHTY)
+
+
+@settings(deadline=None)
+@given(text=st.text(max_size=400))
+def test_names_are_those_mlflow_takes(store: str, text: str):
+    import mlflow.utils.validation as mlflow_rules
+
+    mlflow_rules._validate_metric_name(tracking_name(text))
+    assert len(tracking_name(text)) <= 250
+
+
+def test_good_names_stay_and_different_ones_stay_different():
+    assert tracking_name("meta/loss: total") == "meta/loss: total"
+    assert len({tracking_name(name) for name in ("a@", "a=", "a_", "x" * 300, "x" * 301)}) == 5
+
+
+@pytest.mark.parametrize("port", ["dead_port", "silent_port"])
+def test_a_lost_server_costs_the_loop_nothing_and_the_end_little(
+    port: str, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
+):
+    tracker = MlflowTracker(request.getfixturevalue(port), "tans")
+    began = time.monotonic()
+    tracker.start("build", {"pairs": 80})
+    for step in range(1000):
+        tracker.log({"rows": step}, step)
+    logged = time.monotonic()
+    tracker.finish("FINISHED")
+    # MLflow itself takes 246 s for its first call alone; the margins are for a busy machine.
+    assert logged - began < 5
+    assert time.monotonic() - logged < 15
+    assert tracker.run_id is None
+    assert tracker.undelivered == 1000
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "MLflow at http://127.0.0.1" in caplog.text
+
+
+@pytest.mark.parametrize("port", ["dead_port", "silent_port"])
+def test_a_process_with_a_lost_server_ends_and_keeps_its_standard_output_clean(
+    port: str, request: pytest.FixtureRequest
+):
+    done = subprocess.run(
+        [sys.executable, "-c", BUILD, request.getfixturevalue(port)], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "built\n")
+    assert done.stderr.count("MLflow") == 1
+
+
+BUILD = """
+import sys
+from pipeline.tracking import MlflowTracker
+tracker = MlflowTracker(sys.argv[1], "tans")
+tracker.start("build", {})
+tracker.log({"rows": 1}, 1)
+print("built")
+tracker.finish("FINISHED")
+"""
+
+
+def test_what_a_store_did_not_take_is_sent_when_it_is_back(
+    tmp_path: Path, store: str, caplog: pytest.LogCaptureFixture
+):
+    folder = tmp_path / "store"
+    folder.write_text("a file where the folder should be")
+    tracker = MlflowTracker(sqlite_uri(folder), "tans")
+    tracker.start("build", {})
+    tracker.log({"rows": 1}, 1)
+    wait_until(lambda: "The work goes on" in caplog.text)
+    folder.unlink()
+    folder.mkdir()
+    shutil.copyfile(store.removeprefix("sqlite:///"), folder / "mlflow.db")
+    run_id = run_until_known(tracker)
+    tracker.finish("FINISHED")
+    assert metrics_of(tracker.uri, run_id) == [("rows", 1, 1.0)]
+    assert tracker.undelivered == 0
+
+
+def test_a_store_appears_whole_or_not_at_all(tmp_path: Path, store: str):
+    # MLflow writes it for seconds; a process killed meanwhile would leave a file that no run can open.
+    tracker = MlflowTracker(sqlite_uri(tmp_path), "tans")
+    tracker.start("build", {})
+    wait_until((tmp_path / "mlflow.db").exists)
+    schema = "SELECT version_num FROM alembic_version"
+    assert stored(tracker.uri, schema) == stored(store, schema)
+    run_until_known(tracker)
+    tracker.finish("FINISHED")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db"]
+
+
+@pytest.mark.parametrize("keeper", ["none", "mlflow"])
+def test_every_tracker_takes_a_whole_run(keeper: str, store: str):
+    tracker: Tracker = NoTracker() if keeper == "none" else MlflowTracker(store, "contract")
+    tracker.start("build", {"pairs": 1})
+    tracker.log({"rows": 1.0, "loss": float("nan")}, 1)
+    tracker.log({}, 2)
+    tracker.dataset_input("/zoo", 0, "")
+    tracker.finish("FAILED")
+    tracker.finish("FAILED")
+
+
+@pytest.mark.parametrize("uri", ["file:./mlruns", "file:///tmp/mlruns", "mlruns", "/tmp/mlruns"])
+def test_a_folder_as_store_is_refused_with_the_way_out(uri: str):
+    with pytest.raises(ConfigError, match=r"no longer keeps its runs in one: give 'sqlite:///.*/mlflow\.db'"):
+        MlflowTracker(uri, "tans")
+
+
+def test_a_path_that_sqlite_cannot_spell_is_refused():
+    with pytest.raises(ConfigError, match=r"cannot hold a '\?'"):
+        MlflowTracker(sqlite_uri(Path("/zoo?")), "tans")
+
+
+def test_a_relative_store_stays_where_it_was_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)  # the working folder changes before Ray starts
+    assert MlflowTracker("sqlite:///runs/mlflow.db", "tans").uri == sqlite_uri(tmp_path / "runs")
