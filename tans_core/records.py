@@ -342,6 +342,7 @@ class ZooSettings:
     """What a zoo keeps for life; flags that disagree with it are refused."""
 
     zoo_id: str  # random, drawn once: the zoo's identity wherever it lies
+    preset: str  # what it was made from; the fields below say what that meant
     schema: int
     search_space: str
     width: float

@@ -26,7 +26,7 @@ class Recipe:
         for name in ("epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 < self.peak_lr:
+        if not self.peak_lr > 0:
             raise ConfigError(f"peak_lr must be positive, got {self.peak_lr}")
         if not 0 < self.warmup < 1:
             raise ConfigError(f"warmup must lie between 0 and 1, got {self.warmup}")

@@ -1,0 +1,179 @@
+"""Are the networks that are found good? On the 8 `meta-test` datasets, which nothing else ever reads.
+
+The retrieved row of an 80-pair zoo over `meta-train` is fine-tuned beside the same architecture from the zoo's
+starting weights and from random ones. Each side takes the better of the same two rates by validation; test is read
+for what was chosen. Every run is kept in a file of lines: the same command goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.machine import write
+from pipeline.build_zoo import build_zoo
+from pipeline.load_network import find_row
+from pipeline.meta_train import meta_train
+from pipeline.progress import say
+from pipeline.search import search
+from pipeline.zoo import Zoo
+from tans_core.cross_modal.features import keeps_class_when_mirrored
+from tans_core.datasets import open_dataset
+from tans_core.evaluation.starts import run_from
+from tans_core.search_space import make_search_space
+from tans_core.search_space.ofa_lite import lite0_backbone
+from tans_core.training.recipe import Recipe
+
+PAIRS, IMAGE_SIZE = 80, 64
+RATES = (0.015, 0.04)
+SEEDS = (0, 1, 2)
+SIDES = (("retrieved", 5), ("start", 5), ("random", 5), ("random", 15))
+T_95 = {2: 4.303, 7: 2.365, 23: 2.069}  # Student's t, two-sided 95 %, by degrees of freedom
+
+
+@dataclass(frozen=True, order=True)
+class Task:
+    """One fine-tuning."""
+
+    spec: str
+    row: str
+    start: str
+    epochs: int
+    rate: float
+    seed: int
+
+
+def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
+    """Run one task on one thread; counts on validation and test."""
+    torch.set_num_threads(1)
+    store = Zoo.open(zoo)
+    row = find_row(store, task.row)
+    space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    dataset = open_dataset(task.spec, IMAGE_SIZE)
+    recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror)
+    run = run_from(
+        task.start,
+        space,
+        space.architecture(row.identity.topology),
+        store.load_weights(row),
+        dataset,
+        recipe,
+        key=f"{task.spec}/{task.seed}",
+        curve_on=dataset.validation,
+    )
+    return {**asdict(task), **asdict(run), "dataset": dataset.name, "from_dataset": row.dataset_name}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/ and meta-test/")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    zoo, space = str(given.out / "zoo-80"), given.out / "space-80"
+    build_zoo(
+        zoo, [f"parquet:{given.data}/meta-train/*.parquet"], pairs=PAIRS, preset_name="laptop", image_size=IMAGE_SIZE
+    )
+    meta_train(zoo, space)
+    specs = [f"parquet:{path}" for path in sorted((given.data / "meta-test").glob("*.parquet"))]
+    rows = {spec: search(spec, zoo, space).entries[0].key for spec in specs}
+    backbone = lite0_backbone()
+    mirror = {spec: keeps_class_when_mirrored(open_dataset(spec, IMAGE_SIZE), backbone) for spec in specs}
+    tasks = [
+        Task(spec, rows[spec], start, epochs, rate, seed)
+        for seed in SEEDS
+        for spec in specs
+        for start, epochs in SIDES
+        for rate in RATES
+    ]
+    lines = given.out / "meta-test.jsonl"
+    done = _read(lines)
+    missing = [task for task in tasks if task not in done]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, mp_context=context) as pool, lines.open("a") as file:
+        waiting = {pool.submit(fine_tune, task, zoo, mirror[task.spec]): task for task in missing}
+        for number, future in enumerate(as_completed(waiting), start=1):
+            result = future.result()
+            file.write(json.dumps(result) + "\n")
+            file.flush()
+            done[waiting[future]] = result
+            say(f"{number} of {len(missing)}: {result['dataset']} {result['start']} {result['epochs']} epochs")
+    write(given.out / "meta-test.json", summary([done[task] for task in tasks]))
+
+
+def _read(lines: Path) -> dict[Task, dict[str, Any]]:
+    fields = Task.__dataclass_fields__
+    results = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
+    return {Task(**{name: result[name] for name in fields}): result for result in results}
+
+
+def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean test accuracy in percent of each side, and paired differences with 95 % intervals over seeds."""
+    chosen: dict[tuple[str, str, int, int], dict[str, Any]] = {}
+    for result in results:
+        place = (result["dataset"], result["start"], result["epochs"], result["seed"])
+        if place not in chosen or result["val_correct"] > chosen[place]["val_correct"]:
+            chosen[place] = result
+    names = sorted({result["dataset"] for result in results})
+
+    def accuracy(name: str, start: str, epochs: int, seed: int) -> float:
+        run = chosen[name, start, epochs, seed]
+        return 100 * run["test_correct"] / run["test_total"]
+
+    def side(start: str, epochs: int) -> float:
+        return _mean([accuracy(name, start, epochs, seed) for name in names for seed in SEEDS])
+
+    by_dataset = {}
+    for name in names:
+        gains = [accuracy(name, "retrieved", 5, seed) - accuracy(name, "start", 5, seed) for seed in SEEDS]
+        by_dataset[name] = {
+            "from_dataset": chosen[name, "retrieved", 5, SEEDS[0]]["from_dataset"],
+            "row": chosen[name, "retrieved", 5, SEEDS[0]]["row"],
+            "test_images": chosen[name, "retrieved", 5, SEEDS[0]]["test_total"],
+            **{
+                f"{start}_{epochs}_epochs": [accuracy(name, start, epochs, seed) for seed in SEEDS]
+                for start, epochs in SIDES
+            },
+            "retrieved_over_start_points": _mean(gains),
+            "retrieved_over_start_interval": _interval(gains),
+            "below_start_beyond_interval": _mean(gains) + _half_width(gains) < 0,
+        }
+    gains = [each["retrieved_over_start_points"] for each in by_dataset.values()]
+    return {
+        "retrieved_5_epochs_mean": side("retrieved", 5),
+        "start_5_epochs_mean": side("start", 5),
+        "random_5_epochs_mean": side("random", 5),
+        "random_15_epochs_mean": side("random", 15),
+        "retrieved_over_start_points": _mean(gains),
+        "retrieved_over_start_interval": _interval(gains),
+        "seeds": SEEDS,
+        "rates": RATES,
+        "datasets": by_dataset,
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _half_width(values: Sequence[float]) -> float:
+    """Half of the 95 % interval of the mean, by Student's t."""
+    spread = torch.tensor(values, dtype=torch.float64).std().item()
+    return T_95[len(values) - 1] * spread / math.sqrt(len(values))
+
+
+def _interval(values: Sequence[float]) -> tuple[float, float]:
+    return (_mean(values) - _half_width(values), _mean(values) + _half_width(values))
+
+
+if __name__ == "__main__":
+    main()

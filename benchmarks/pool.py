@@ -1,0 +1,89 @@
+"""Busy is not yet fast: pairs per second of a whole build, against a bare loop of two processes over the same pairs.
+
+The build starts Ray, looks at the datasets, decides, trains, commits and measures latencies; the bare loop opens the
+same datasets, trains the same pairs and writes their weights. One after the other, in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from scipy.stats import spearmanr
+
+from benchmarks.machine import write
+from pipeline.build_zoo import build_zoo
+from pipeline.zoo import Zoo
+from tans_core.datasets import open_datasets
+from tans_core.records import PairIdentity
+from tans_core.search_space import make_search_space
+from tans_core.training.standalone import train_pair
+
+
+def bare_worker(specs: list[str], image_size: int, queue, out: Path) -> None:
+    """Train what the queue gives until it gives None."""
+    torch.set_num_threads(1)
+    datasets = {dataset.fingerprint: dataset for dataset in open_datasets(specs, image_size)}
+    space = None
+    while (identity := queue.get()) is not None:
+        space = space or make_search_space(identity.search_space, identity.width)
+        pair, _ = train_pair(identity, datasets[identity.fingerprint], space)
+        (out / f"{identity.key}.safetensors").write_bytes(pair.weights)
+
+
+def bare_loop(specs: list[str], image_size: int, identities: list[PairIdentity], workers: int, out: Path) -> float:
+    """Seconds of the bare loop."""
+    out.mkdir(parents=True)
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    for identity in [*identities, *[None] * workers]:
+        queue.put(identity)
+    began = time.monotonic()
+    processes = [context.Process(target=bare_worker, args=(specs, image_size, queue, out)) for _ in range(workers)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert len(list(out.iterdir())) == len(identities)
+    return time.monotonic() - began
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--pairs", type=int, default=80)
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    zoo, bare = given.out / "pool-zoo", given.out / "pool-bare"
+    for folder in (zoo, bare):
+        shutil.rmtree(folder, ignore_errors=True)
+    specs = [f"parquet:{given.data}/meta-train/*.parquet"]
+    built = build_zoo(str(zoo), specs, pairs=given.pairs, preset_name="laptop", workers=given.workers)
+    rows = Zoo.open(str(zoo)).snapshot().rows
+    bare_s = bare_loop(specs, 64, [row.identity for row in rows], given.workers, bare)
+    predicted = [(row.choice.predicted_mean, row.val_accuracy) for row in rows if row.choice.predicted_mean is not None]
+    result = {
+        "pairs": built.pairs,
+        "failures": built.failures,
+        "workers": built.workers,
+        "build_s": built.wall_s,
+        "bare_s": bare_s,
+        "throughput_vs_bare": bare_s / built.wall_s,
+        "utilisation": built.utilisation,
+        "decision_ms_median": built.decision_ms_median,
+        "decision_ms_p95": built.decision_ms_p95,
+        "refit_s": built.refit_s,
+        "hypervolume_mean": built.hypervolume_mean,
+        "predicted_rank_correlation": spearmanr(*zip(*predicted)).statistic if len(predicted) > 2 else None,
+        "predicted_pairs": len(predicted),
+    }
+    write(given.out / "pool.json", result)
+
+
+if __name__ == "__main__":
+    main()

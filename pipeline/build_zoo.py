@@ -1,0 +1,345 @@
+"""`tans build-zoo`: grow a zoo of networks trained on many datasets."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from pipeline.config import preset
+from pipeline.growth import Growth
+from pipeline.latency import device_name, measure_rows
+from pipeline.pools import InlinePool, WorkerPool
+from pipeline.profiles import record_datasets
+from pipeline.progress import say
+from pipeline.signals import StopRequest, stop_on_signals
+from pipeline.tracking import make_tracker
+from pipeline.zoo import Zoo, ZooLock
+from tans_core.acquisition.choose import hypervolume_mean, make_chooser
+from tans_core.datasets import open_datasets
+from tans_core.errors import ConfigError
+from tans_core.records import DatasetRecord, ImageDataset, Row, ZooSettings
+from tans_core.search_space import make_search_space
+from tans_core.search_space.space import SearchSpace
+from tans_core.training.standalone import noise_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """What `tans build-zoo --json` prints."""
+
+    pairs: int  # rows of the zoo at the end
+    failures: int  # pairs left after three attempts, in this run
+    workers: int
+    utilisation: float | None  # None where nothing was trained
+    decision_ms_median: float | None
+    decision_ms_p95: float | None
+    refit_s: tuple[float, ...]  # of the surrogate's hyperparameters, beside the training
+    hypervolume_mean: float
+    hypervolume_mean_test: float
+    nodes: int  # that the workers were on
+    stopped_by: str | None  # a signal's name; None where the build came to its own end
+    exhausted: bool  # no candidate was left
+    wall_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlan:
+    """What a build would do, before it does it."""
+
+    settings: ZooSettings
+    search_space: SearchSpace
+    datasets: tuple[ImageDataset, ...]
+    rows_there: int
+    rows_at_end: int
+
+
+def plan_build(
+    zoo: str,
+    datasets: Sequence[str],
+    *,
+    pairs: int | None = None,
+    more: int | None = None,
+    preset_name: str | None = None,
+    search_space: str | None = None,
+    image_size: int | None = None,
+    init: Path | None = None,
+    seed: int | None = None,
+) -> BuildPlan:
+    """Check everything that can be checked before anything starts; see `build_zoo` for the arguments.
+
+    Raises:
+        ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
+        DatasetError: a SPEC cannot be read.
+        ZooError: the zoo cannot be opened.
+    """
+    if (pairs is None) == (more is None):
+        raise ConfigError("give either pairs (the zoo's rows at the end) or more (rows beyond what is there)")
+    wanted = pairs if pairs is not None else more
+    assert wanted is not None
+    if wanted < 1:
+        raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
+    settings, space = _settings(zoo, preset_name, search_space, image_size, init, seed)
+    there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
+    return BuildPlan(
+        settings=settings,
+        search_space=space,
+        datasets=tuple(open_datasets(datasets, settings.image_size)),
+        rows_there=there,
+        rows_at_end=wanted + (there if more is not None else 0),
+    )
+
+
+def build_zoo(
+    zoo: str,
+    datasets: Sequence[str],
+    *,
+    pairs: int | None = None,
+    more: int | None = None,
+    hours: float | None = None,
+    acquisition: str = "hypervolume",
+    preset_name: str | None = None,
+    search_space: str | None = None,
+    image_size: int | None = None,
+    init: Path | None = None,
+    workers: int = 2,
+    gpus_per_worker: float = 0.25,
+    address: str | None = None,
+    seed: int | None = None,
+    mlflow_uri: str | None = None,
+) -> BuildSummary:
+    """Train dataset-network pairs until the zoo has the rows asked for; the same call goes on where it was stopped.
+
+    Args:
+        zoo: URI of the zoo; made where there is none.
+        datasets: SPECs.
+        pairs: rows of the zoo at the end. Give this or `more`.
+        more: rows beyond what is there.
+        hours: no pair is started after that time.
+        acquisition: "hypervolume" or "random".
+        preset_name: "smoke", "laptop" or "paper"; None: what the zoo keeps, laptop for a new one.
+        search_space, image_size, seed: None: the zoo's, else the preset's, else 0.
+        init: checkpoint of the supernet.
+        workers: Ray actors; 0 trains in this process, without Ray.
+        gpus_per_worker: share of a GPU; 0 is used where there is none.
+        address: of a Ray cluster; None: a local Ray is started and ended.
+        mlflow_uri: None: a sqlite file in the zoo's folder.
+
+    Raises:
+        ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
+        DatasetError: a SPEC cannot be read.
+        ZooError: the zoo cannot be opened, or another driver holds it.
+        PoolError: the workers cannot be had, or every pair fails.
+    """
+    began = time.monotonic()
+    plan = plan_build(
+        zoo,
+        datasets,
+        pairs=pairs,
+        more=more,
+        preset_name=preset_name,
+        search_space=search_space,
+        image_size=image_size,
+        init=init,
+        seed=seed,
+    )
+    store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+    run = uuid.uuid4().hex[:12]
+    with ZooLock(store.uri, run):
+        if orphans := store.orphans():
+            say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
+        records = record_datasets(store, plan.datasets, plan.settings.image_size)
+        if plan.rows_there >= plan.rows_at_end:
+            say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
+            return _nothing_to_do(store, plan, records, began)
+        chooser = make_chooser(acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed)
+        tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
+        by_fingerprint = {dataset.fingerprint: dataset for dataset in plan.datasets}
+        try:
+            with _pool(by_fingerprint, plan.search_space, workers, gpus_per_worker, address) as (pool, nodes, stop):
+                store.journal.append(run, [("start", _start_event(plan, pool.workers))])
+                growth = Growth(
+                    store,
+                    records,
+                    chooser,
+                    pool,
+                    tracker,
+                    run=run,
+                    deadline_s=preset(plan.settings.preset).deadline_s,
+                    stop=stop,
+                    hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
+                )
+                grown = growth.grow(plan.rows_at_end, None if hours is None else began + 3600 * hours)
+            if not stop:
+                _measure_latencies(store, grown.rows, plan)
+            summary = BuildSummary(
+                pairs=len(grown.rows),
+                failures=grown.failures,
+                workers=pool.workers,
+                utilisation=grown.utilisation,
+                decision_ms_median=quantile(grown.decision_ms, 0.5),
+                decision_ms_p95=quantile(grown.decision_ms, 0.95),
+                refit_s=tuple(chooser.refit_seconds),
+                hypervolume_mean=_hypervolume(plan, records, grown.rows, "validation"),
+                hypervolume_mean_test=_hypervolume(plan, records, grown.rows, "test"),
+                nodes=nodes,
+                stopped_by=stop.name,
+                exhausted=grown.exhausted,
+                wall_s=time.monotonic() - began,
+            )
+            store.journal.append(run, [("stop", asdict(summary))])
+            tracker.finish("KILLED" if stop else "FINISHED")
+            return summary
+        except BaseException:
+            tracker.finish("FAILED")
+            raise
+        finally:
+            chooser.close()
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value below which `share` of them lie; None where there are none."""
+    return torch.tensor(values, dtype=torch.float64).quantile(share).item() if values else None
+
+
+def _hypervolume(plan: BuildPlan, records: Sequence[DatasetRecord], rows: Sequence[Row], side: str) -> float:
+    return hypervolume_mean(records, rows, plan.search_space, plan.settings.image_size, side)
+
+
+def _nothing_to_do(store: Zoo, plan: BuildPlan, records: Sequence[DatasetRecord], began: float) -> BuildSummary:
+    rows = store.snapshot().rows
+    return BuildSummary(
+        pairs=len(rows),
+        failures=0,
+        workers=0,
+        utilisation=None,
+        decision_ms_median=None,
+        decision_ms_p95=None,
+        refit_s=(),
+        hypervolume_mean=_hypervolume(plan, records, rows, "validation"),
+        hypervolume_mean_test=_hypervolume(plan, records, rows, "test"),
+        nodes=0,
+        stopped_by=None,
+        exhausted=False,
+        wall_s=time.monotonic() - began,
+    )
+
+
+@contextmanager
+def _pool(
+    datasets: dict[str, ImageDataset],
+    search_space: SearchSpace,
+    workers: int,
+    gpus_per_worker: float,
+    address: str | None,
+) -> Iterator[tuple[WorkerPool, int, StopRequest]]:
+    """The pool, on how many nodes it is, and the request to stop that signals make."""
+    if workers == 0:
+        with stop_on_signals() as stop:
+            yield InlinePool(datasets, search_space, stop.raise_if_asked), 1, stop
+        return
+    from pipeline.on_ray.pool import RayPool, fitting_workers
+    from pipeline.on_ray.session import ray_session
+
+    cores = os.cpu_count() or 1
+    if address is None:
+        fitting_workers(workers, 0.0, False, cores, 0.0)
+    with ray_session(address, cpus=workers) as session, stop_on_signals() as stop:
+        cpus = cores if address is None else session.cpus
+        workers, share = fitting_workers(workers, gpus_per_worker, address is not None, cpus, session.gpus)
+        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
+        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
+        pool = RayPool(datasets, search_space, workers, share)
+        try:
+            yield pool, len(pool.nodes), stop
+        finally:
+            pool.close()
+
+
+def _settings(
+    zoo: str,
+    preset_name: str | None,
+    search_space: str | None,
+    image_size: int | None,
+    init: Path | None,
+    seed: int | None,
+) -> tuple[ZooSettings, SearchSpace]:
+    """What the zoo keeps, or will keep; flags that disagree with a zoo that is there are refused."""
+    if Zoo.exists(zoo):
+        kept = Zoo.open(zoo).settings
+        _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
+        space = make_search_space(kept.search_space, kept.width, init, kept.seed)
+        if space.supernet_hash != kept.supernet:
+            raise ConfigError(
+                f"{zoo} was begun from the starting weights {kept.supernet} and these are {space.supernet_hash}: "
+                f"give the --init it was begun with, or another --zoo"
+            )
+        return kept, space
+    chosen = preset(preset_name or "laptop")
+    chosen = replace(
+        chosen, search_space=search_space or chosen.search_space, image_size=image_size or chosen.image_size
+    )
+    space = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
+    space.costs(space.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
+    return ZooSettings(
+        zoo_id=uuid.uuid4().hex,
+        preset=preset_name or "laptop",
+        schema=Zoo.SCHEMA_VERSION,
+        search_space=space.name,
+        width=space.width,
+        image_size=chosen.image_size,
+        recipe=asdict(chosen.recipe),
+        supernet=space.supernet_hash,
+        noise=noise_hash(chosen.image_size),
+        seed=seed or 0,
+    ), space
+
+
+def _refuse_disagreement(
+    zoo: str,
+    kept: ZooSettings,
+    preset_name: str | None,
+    search_space: str | None,
+    image_size: int | None,
+    seed: int | None,
+) -> None:
+    flags = {"preset": preset_name, "search_space": search_space, "image_size": image_size, "seed": seed}
+    for name, value in flags.items():
+        if value is not None and value != getattr(kept, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{zoo} keeps {flag} {getattr(kept, name)} and {value} was asked for: leave {flag} out, "
+                f"or begin another zoo with another --zoo"
+            )
+
+
+def _measure_latencies(store: Zoo, rows: Sequence[Row], plan: BuildPlan) -> None:
+    """The machine is quiet now: measure the networks that this device has not timed yet."""
+    timed = {latency.key for latency in store.latencies() if latency.device == device_name()}
+    missing = [row for row in rows if row.key not in timed]
+    store.write_latencies(measure_rows(missing, plan.search_space, plan.settings.image_size))
+
+
+def _start_event(plan: BuildPlan, workers: int) -> dict[str, object]:
+    """What a report of a failure needs: versions, machine, arguments."""
+    packages = ("torch", "torchvision", "ofa", "ray", "botorch", "deltalake", "pyarrow", "mlflow")
+    return {
+        "arguments": sys.argv,
+        "python": platform.python_version(),
+        "machine": device_name(),
+        "cores": os.cpu_count(),
+        "versions": {name: version(name) for name in packages},
+        "workers": workers,
+        "rows_there": plan.rows_there,
+        "rows_at_end": plan.rows_at_end,
+        "datasets": [dataset.spec for dataset in plan.datasets],
+    }

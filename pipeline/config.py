@@ -1,0 +1,55 @@
+"""Presets: values, not code. A flag that is given replaces the preset's value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tans_core.errors import ConfigError
+from tans_core.training.recipe import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """How the pairs of a zoo are made."""
+
+    search_space: str
+    width: float
+    image_size: int
+    recipe: Recipe
+    deadline_s: float  # of one pair
+
+
+PRESETS = {
+    "smoke": Preset(
+        search_space="ofa-lite",
+        width=1.0,
+        image_size=32,
+        recipe=Recipe(epochs=1, max_train_images=64),
+        deadline_s=120,
+    ),
+    "laptop": Preset(
+        search_space="ofa-lite",
+        width=1.0,
+        image_size=64,
+        recipe=Recipe(epochs=8),
+        deadline_s=1800,
+    ),
+    "paper": Preset(
+        search_space="ofa-mbv3",
+        width=1.2,
+        image_size=224,
+        recipe=Recipe(epochs=50, shift=8),
+        deadline_s=6 * 3600,
+    ),
+}
+
+
+def preset(name: str) -> Preset:
+    """Look a preset up.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"no preset {name!r}: choose one of {', '.join(PRESETS)}")
+    return PRESETS[name]

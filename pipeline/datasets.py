@@ -1,0 +1,52 @@
+"""`tans datasets`: what a SPEC gives, before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tans_core.datasets import open_datasets
+from tans_core.records import ReadingReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetSummary:
+    """One dataset as `tans datasets --json` prints it; counts are in the order of `class_names`."""
+
+    name: str
+    fingerprint: str
+    spec: str
+    source: str
+    licence: str
+    class_names: tuple[str, ...]
+    counts: dict[str, list[int]]
+    images: int
+    image_size: int
+    channels: int
+    chance: float
+    report: ReadingReport
+
+
+def datasets(specs: Sequence[str], image_size: int = 64) -> list[DatasetSummary]:
+    """Read datasets as a build would, and say what they are.
+
+    Raises:
+        DatasetError: a SPEC cannot be read as a dataset of at least two classes.
+    """
+    return [
+        DatasetSummary(
+            name=dataset.name,
+            fingerprint=dataset.fingerprint,
+            spec=dataset.spec,
+            source=dataset.source,
+            licence=dataset.licence,
+            class_names=dataset.class_names,
+            counts=dataset.counts(),
+            images=len(dataset.images),
+            image_size=dataset.image_size,
+            channels=dataset.images.shape[1],
+            chance=dataset.chance,
+            report=dataset.report,
+        )
+        for dataset in open_datasets(specs, image_size)
+    ]

@@ -1,0 +1,217 @@
+"""`make demo`: the whole walk on the starter datasets, ending with a table, a picture and summary.json.
+
+The query and the recipe are fixed here, before anything is run. The query's source is nowhere in zoo or space.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pipeline.build_zoo import BuildSummary, build_zoo
+from pipeline.fine_tune import fine_tune
+from pipeline.load_network import find_row
+from pipeline.meta_train import MetaTrainSummary, meta_train
+from pipeline.output import percent, table
+from pipeline.progress import say
+from pipeline.search import SearchResult, search
+from pipeline.zoo import Zoo
+from tans_core.cross_modal.features import keeps_class_when_mirrored
+from tans_core.datasets import open_dataset, open_datasets
+from tans_core.evaluation.starts import STARTS, Run, run_from
+from tans_core.records import ImageDataset, ZooSnapshot
+from tans_core.search_space import make_search_space
+from tans_core.search_space.ofa_lite import lite0_backbone
+from tans_core.training.recipe import Recipe
+
+QUERY = "starter:optical-digits"
+PAIRS, WORKERS, EPOCHS, IMAGE_SIZE = 36, 2, 8, 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """The network that was found, and its test accuracy by epoch from the three starts."""
+
+    dataset: str
+    row: str
+    from_dataset: str
+    test_total: int
+    accuracy_by_epoch: tuple[float, ...]
+    start_accuracy_by_epoch: tuple[float, ...]
+    random_accuracy_by_epoch: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSummary:
+    """runs/demo/summary.json."""
+
+    pairs: int
+    datasets: int
+    zoo_datasets: tuple[str, ...]
+    failures: int
+    workers: int
+    utilisation: float | None
+    decision_ms_median: float | None
+    hypervolume_mean: float
+    meta: dict[str, float]
+    query: Query
+    wall_s: float
+
+
+def demo(out: Path) -> DemoSummary:
+    """Zoo, space, search, fine-tuning: what `make demo` shows. `out` is made anew where it is not there; a zoo that is
+    there is gone on with."""
+    began = time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
+    query = open_dataset(QUERY, IMAGE_SIZE)
+    names = [
+        f"starter:{each.name}" for each in open_datasets(["starter:all"], IMAGE_SIZE) if each.source != query.source
+    ]
+    zoo = str(out / "zoo")
+    built = build_zoo(zoo, names, pairs=PAIRS, preset_name="laptop", image_size=IMAGE_SIZE, workers=WORKERS)
+    meta = meta_train(zoo, out / "space")
+    found = search(QUERY, zoo, out / "space")
+    say(f"found for {query.name}: {found.entries[0].key} of {found.entries[0].dataset}")
+    tuned = fine_tune(QUERY, zoo, found.entries[0].key, out / "network", EPOCHS)
+    runs = three_starts(zoo, found.entries[0].key, query, EPOCHS)
+    snapshot = Zoo.open(zoo).snapshot()
+    summary = _summary(built, meta, found, query, runs, snapshot, time.monotonic() - began)
+    draw(snapshot, summary, out / "picture.png")
+    (out / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
+    say(f"the network is in {tuned.out}, the picture in {out / 'picture.png'}, the figures in {out / 'summary.json'}")
+    return summary
+
+
+def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[str, Run]:
+    """The row's architecture fine-tuned on the query from its own, the zoo's starting, and random weights."""
+    store = Zoo.open(zoo)
+    row = find_row(store, key)
+    space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    recipe = replace(
+        Recipe(**row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
+    )
+    torch.set_num_threads(1)
+    runs = {}
+    for start in STARTS:
+        say(f"fine-tuning on {query.name} from {start} weights")
+        runs[start] = run_from(
+            start,
+            space,
+            space.architecture(row.identity.topology),
+            store.load_weights(row),
+            query,
+            recipe,
+            key=f"demo/{row.key}",
+            curve_on=query.test,
+            curve_at=range(1, epochs + 1),
+        )
+    return runs
+
+
+def _summary(
+    built: BuildSummary,
+    meta: MetaTrainSummary,
+    found: SearchResult,
+    query: ImageDataset,
+    runs: dict[str, Run],
+    snapshot: ZooSnapshot,
+    wall_s: float,
+) -> DemoSummary:
+    by_epoch = {
+        start: tuple(correct / run.test_total for correct in run.correct_by_epoch) for start, run in runs.items()
+    }
+    in_zoo = sorted({row.dataset_name for row in snapshot.rows})
+    return DemoSummary(
+        pairs=built.pairs,
+        datasets=len(in_zoo),
+        zoo_datasets=tuple(in_zoo),
+        failures=built.failures,
+        workers=built.workers,
+        utilisation=built.utilisation,
+        decision_ms_median=built.decision_ms_median,
+        hypervolume_mean=built.hypervolume_mean,
+        meta={
+            "gallery": meta.gallery,
+            "r_at_1": meta.r_at_1,
+            "r_at_5": meta.r_at_5,
+            "r_at_5_random": meta.r_at_5_random,
+            "predictor_mse": meta.predictor_mse,
+        },
+        query=Query(
+            dataset=query.name,
+            row=found.entries[0].key,
+            from_dataset=found.entries[0].dataset,
+            test_total=len(query.test),
+            accuracy_by_epoch=by_epoch["retrieved"],
+            start_accuracy_by_epoch=by_epoch["start"],
+            random_accuracy_by_epoch=by_epoch["random"],
+        ),
+        wall_s=wall_s,
+    )
+
+
+def draw(snapshot: ZooSnapshot, summary: DemoSummary, path: Path) -> None:
+    """The zoo's fronts on the left, the query's fine-tuning from three starts on the right."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for name in summary.zoo_datasets:
+        rows = sorted((row for row in snapshot.rows if row.dataset_name == name), key=lambda row: row.costs.flops)
+        left.plot(
+            [row.costs.flops / 1e6 for row in rows],
+            [100 * row.val_accuracy for row in rows],
+            marker="o",
+            markersize=3.5,
+            linewidth=0.8,
+            label=name,
+        )
+    left.set(xlabel="multiply-accumulates of one image, millions", ylabel="validation accuracy, %")
+    left.set_title(f"A zoo of {summary.pairs} networks on {summary.datasets} datasets")
+    left.legend(fontsize=6.5, ncols=2, loc="lower right")
+    query = summary.query
+    epochs = range(1, len(query.accuracy_by_epoch) + 1)
+    for curve, label in (
+        (query.accuracy_by_epoch, f"the network found (of {query.from_dataset})"),
+        (query.start_accuracy_by_epoch, "same architecture, the zoo's starting weights"),
+        (query.random_accuracy_by_epoch, "same architecture, random weights"),
+    ):
+        right.plot(epochs, [100 * accuracy for accuracy in curve], marker="o", label=label)
+    right.set(xlabel="epoch", ylabel=f"test accuracy, % ({query.test_total} images)", ylim=(0, 102))
+    right.set_title(f"A new dataset: {query.dataset}")
+    right.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def report(summary: DemoSummary) -> str:
+    """The table that `make demo` ends with."""
+    query = summary.query
+    curves = (query.accuracy_by_epoch, query.start_accuracy_by_epoch, query.random_accuracy_by_epoch)
+    at = [epoch for epoch in (1, 2, 5, len(curves[0])) if epoch <= len(curves[0])]
+    rows = [
+        (name, *(percent(curve[epoch - 1]) for epoch in at))
+        for name, curve in zip(
+            (f"found: {query.row[:8]} of {query.from_dataset}", "starting weights", "random"), curves
+        )
+    ]
+    meta = summary.meta
+    return "\n".join(
+        [
+            f"{summary.pairs} pairs over {summary.datasets} datasets by {summary.workers} workers, "
+            f"busy {percent(summary.utilisation)}; {summary.failures} failures; {summary.wall_s:.0f} s in all",
+            f"space: R@1 {percent(meta['r_at_1'])}, R@5 {percent(meta['r_at_5'])} in a gallery of {meta['gallery']} "
+            f"(random {percent(meta['r_at_5_random'])})",
+            table((f"{query.dataset}, test accuracy after epoch", *map(str, at)), rows),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    print(report(demo(Path("runs/demo"))))

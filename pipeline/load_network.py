@@ -1,0 +1,43 @@
+"""A row of the zoo as a network."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.zoo import Zoo
+from tans_core.errors import ZooError
+from tans_core.records import Row
+from tans_core.search_space import make_search_space
+
+
+def find_row(zoo: Zoo, key: str) -> Row:
+    """The row of that key, or of the only key that begins so.
+
+    Raises:
+        ZooError: there is none, or there are several.
+    """
+    rows = [row for row in zoo.snapshot().rows if row.key.startswith(key)] if key else []
+    if len(rows) != 1:
+        found = f"{len(rows)} rows whose keys begin with {key!r}" if rows else f"no row {key!r}"
+        raise ZooError(f"{found} in {zoo.uri}: `tans zoo show --zoo URI` lists the keys")
+    return rows[0]
+
+
+def load_network(zoo: str, key: str) -> nn.Module:
+    """The trained network of a row, with its classifier, in eval mode.
+
+    Images (N, 3, S, S) are normalised by the search space's constants.
+
+    Raises:
+        ZooError: no such row.
+        WeightsError: its weights are gone, changed or not finite.
+    """
+    store = Zoo.open(zoo)
+    row = find_row(store, key)
+    space = make_search_space(row.identity.search_space, row.identity.width)
+    network = space.random_subnet(
+        space.architecture(row.identity.topology), len(row.class_names), torch.Generator().manual_seed(0)
+    )
+    network.load_state_dict(store.load_weights(row))
+    return network.eval()

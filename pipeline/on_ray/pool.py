@@ -1,0 +1,179 @@
+"""The pool whose workers are Ray actors."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import ray
+from ray.exceptions import GetTimeoutError, RayActorError, RayError
+
+from pipeline.on_ray.trainer import Trainer
+from tans_core.errors import PoolError
+from tans_core.records import Failure, ImageDataset, Job, Outcome, Seconds
+from tans_core.search_space.space import SearchSpace
+
+START_TIMEOUT_S = 120
+QUEUED = 2  # jobs at one actor: one at work, and the next waiting while the last one commits
+GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a worker is ended from here
+
+
+@dataclass
+class _Worker:
+    name: str
+    actor: ray.actor.ActorHandle
+    queue: deque[tuple[Job, ray.ObjectRef]] = field(default_factory=deque)
+    head_since: float = 0.0
+    waking: ray.ObjectRef | None = None  # an answer awaited after a loss: until then it gets no job
+
+
+class RayPool:
+    """Trains on actors that keep datasets in memory.
+
+    A job whose worker dies comes back as a failure; those that waited behind it go to the next free worker.
+    """
+
+    def __init__(
+        self,
+        datasets: Mapping[str, ImageDataset],
+        search_space: SearchSpace,
+        workers: int,
+        gpus_per_worker: float,
+    ) -> None:
+        self.workers = workers
+        self._homeless: deque[Job] = deque()
+        self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
+        supernet = ray.put(search_space)
+        remote = ray.remote(Trainer)
+        self._workers = [
+            _Worker(
+                name := f"trainer-{number:02d}",
+                remote.options(
+                    name=f"{name}-{ray.get_runtime_context().get_job_id()}",
+                    num_cpus=1,
+                    num_gpus=gpus_per_worker,
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    scheduling_strategy="SPREAD",
+                ).remote(name, supernet, gpus_per_worker),
+            )
+            for number in range(workers)
+        ]
+        self.nodes = self._wait_until_up()
+
+    def free(self) -> int:
+        awake = sum(QUEUED - len(worker.queue) for worker in self._workers if worker.waking is None)
+        return max(0, awake - len(self._homeless))
+
+    def submit(self, job: Job) -> None:
+        self._homeless.append(job)
+        self._house()
+
+    def next_outcome(self, timeout_s: float) -> Outcome | None:
+        ends = time.monotonic() + timeout_s
+        while True:
+            self._house()
+            self._end_overdue()
+            heads = {worker.queue[0][1]: worker for worker in self._workers if worker.queue}
+            waking = {worker.waking: worker for worker in self._workers if worker.waking is not None}
+            awaited = [*heads, *waking]
+            left = ends - time.monotonic()
+            if not awaited or left <= 0:
+                return None
+            done, _ = ray.wait(awaited, num_returns=1, timeout=min(left, 1.0))
+            for reference in done:
+                if reference in waking:
+                    self._woken(waking[reference])
+                else:
+                    return self._take(heads[reference])
+
+    def close(self) -> None:
+        for worker in self._workers:
+            ray.kill(worker.actor)
+
+    def _house(self) -> None:
+        """Give jobs to the workers with the shortest queues."""
+        while self._homeless:
+            awake = [worker for worker in self._workers if worker.waking is None and len(worker.queue) < QUEUED]
+            if not awake:
+                return
+            worker = min(awake, key=lambda each: len(each.queue))
+            job = self._homeless.popleft()
+            reference = worker.actor.train.options(name=f"train {job.name}").remote(
+                job, [self._dataset_references[job.identity.fingerprint]]
+            )
+            if not worker.queue:
+                worker.head_since = time.monotonic()
+            worker.queue.append((job, reference))
+
+    def _take(self, worker: _Worker) -> Outcome:
+        job, reference = worker.queue.popleft()
+        busy_since, worker.head_since = worker.head_since, time.monotonic()
+        try:
+            return ray.get(reference)
+        except RayActorError as error:
+            self._homeless.extendleft(job for job, _ in reversed(worker.queue))
+            worker.queue.clear()
+            worker.waking = worker.actor.ready.remote()
+            cause = Failure("WorkerLost", f"{worker.name} died: {str(error).splitlines()[0]}")
+        except RayError as error:
+            cause = Failure(type(error).__name__, str(error).splitlines()[0])
+        seconds = Seconds(train=time.monotonic() - busy_since)
+        return Outcome(job=job, worker=worker.name, seconds=seconds, failure=cause)
+
+    def _woken(self, worker: _Worker) -> None:
+        try:
+            ray.get(worker.waking)
+            worker.waking = None
+        except RayActorError:
+            time.sleep(0.2)  # it is still restarting: ask again
+            worker.waking = worker.actor.ready.remote()
+
+    def _end_overdue(self) -> None:
+        for worker in self._workers:
+            if worker.queue and time.monotonic() - worker.head_since > worker.queue[0][0].deadline_s + GRACE_S:
+                worker.head_since = time.monotonic()
+                ray.kill(worker.actor, no_restart=False)
+
+    def _wait_until_up(self) -> set[str]:
+        """The nodes that the workers are on."""
+        try:
+            return set(ray.get([worker.actor.ready.remote() for worker in self._workers], timeout=START_TIMEOUT_S))
+        except GetTimeoutError as error:
+            self.close()
+            raise PoolError(
+                f"not all of {self.workers} workers were up after {START_TIMEOUT_S} s; the cluster has "
+                f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
+            ) from error
+        except RayActorError as error:
+            self.close()
+            raise PoolError(f"a worker could not start: {error}") from error
+
+
+def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: float, gpus: float) -> tuple[int, float]:
+    """Compare the wish with what there is, before any actor is made.
+
+    Args:
+        given: the cluster was given by its address; our own Ray has as many CPUs as the machine.
+
+    Returns:
+        Workers and GPU share; the share is 0 where Ray sees no GPU.
+
+    Raises:
+        PoolError: more workers than can ever run.
+    """
+    place = "the cluster" if given else "this machine"
+    if workers < 1:
+        raise PoolError(f"--workers must be at least 1, got {workers}")
+    if workers > cpus:
+        raise PoolError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
+    if gpus == 0:
+        return workers, 0.0
+    if gpus_per_worker > 0 and workers * gpus_per_worker > gpus + 1e-9:
+        raise PoolError(
+            f"{workers} workers want {gpus_per_worker:g} GPU each and {place} has {gpus:.0f}: "
+            f"use --gpus-per-worker {gpus / workers:.2g} or fewer workers"
+        )
+    return workers, gpus_per_worker

@@ -1,0 +1,101 @@
+"""Starting, joining and leaving Ray: the only place where `ray.init` is called."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+from tans_core.errors import PoolError
+
+CONNECT_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True)
+class Session:
+    """A Ray that this process is connected to."""
+
+    address: str
+    dashboard: str | None  # URL, where there is one
+    cpus: float
+    gpus: float
+
+
+@contextmanager
+def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
+    """Start a Ray of our own with `cpus` slots, or join the cluster at `address`; leave it at the end.
+
+    No other cluster is joined, whatever the environment says. `ray.init` is called from an empty folder, because Ray
+    puts the driver's folder in front of every worker's path, and `pipeline` is a name that users have too.
+
+    Raises:
+        PoolError: the cluster does not answer, or refuses us.
+    """
+    _settings_before_import(address)
+    import ray
+
+    here = Path.cwd()
+    with tempfile.TemporaryDirectory(prefix="tans-") as neutral, redirect_stdout(sys.stderr):
+        os.chdir(neutral)
+        try:
+            info = _start(cpus) if address is None else _join(address)
+        finally:
+            os.chdir(here)
+    try:
+        there = ray.cluster_resources()
+        dashboard = f"http://{info.dashboard_url}" if info.dashboard_url else None
+        yield Session(address or "local", dashboard, there.get("CPU", 0.0), there.get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def _settings_before_import(address: str | None) -> None:
+    """Ray reads these from the environment alone."""
+    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    given = [os.environ.get("RAY_AUTH_TOKEN"), os.environ.get("RAY_AUTH_TOKEN_PATH")]
+    if address is None:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    else:
+        os.environ["RAY_AUTH_MODE"] = "token" if any(given) else "disabled"
+
+
+def _start(cpus: int):
+    import ray
+
+    return ray.init(
+        address="local",
+        num_cpus=cpus,
+        include_dashboard=True,
+        logging_level="error",
+        log_to_driver=False,
+        namespace="tans",
+    )
+
+
+def _join(address: str):
+    import ray
+
+    house = Path(__file__).resolve().parents[2]
+    try:
+        return ray.init(
+            address=address,
+            runtime_env={"py_modules": [str(house / "tans_core"), str(house / "pipeline")]},
+            logging_level="error",
+            log_to_driver=False,
+        )
+    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise PoolError(
+            f"no Ray cluster answers at {address!r} ({cause}): check the address, that its head is up, and "
+            "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH if it wants a token; leave --address out to work on this machine"
+        ) from error

@@ -1,0 +1,97 @@
+"""Standard output carries results alone: while a command works, whatever libraries print goes to standard error."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+
+class Output:
+    """Where results go: a table for people, one JSON document for machines."""
+
+    def __init__(self, stream: TextIO, json_to: str | None) -> None:
+        self._stream, self._json_to = stream, json_to
+
+    def result(self, summary: Any, table: str) -> None:
+        """Write a frozen summary as JSON where it was asked for, and the table where the JSON does not go."""
+        if self._json_to is not None:
+            text = json.dumps(_plain(summary), indent=1, ensure_ascii=False, allow_nan=False)
+            if self._json_to == "-":
+                self._write(text)
+                return
+            Path(self._json_to).expanduser().write_text(text + "\n")
+        self._write(table)
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text.rstrip("\n") + "\n")
+            self._stream.flush()
+        except BrokenPipeError:  # `| head` has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+
+
+@contextmanager
+def results(json_to: str | None) -> Iterator[Output]:
+    """Keep the real standard output for results; file descriptor 1 is standard error meanwhile, for children too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    with os.fdopen(kept, "w", encoding="utf-8") as stream:
+        try:
+            yield Output(stream, json_to)
+        finally:
+            sys.stdout.flush()
+            os.dup2(kept, 1)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns aligned, numbers to the right; control characters escaped."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(header, *cells)] if cells else [len(name) for name in header]
+    right = [
+        bool(rows) and all(isinstance(row[place], int | float | None) for row in rows) for place in range(len(header))
+    ]
+
+    def line(values: Sequence[str]) -> str:
+        padded = [
+            value.rjust(width) if number else value.ljust(width) for value, width, number in zip(values, widths, right)
+        ]
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(list(header)), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses and tuples as JSON has them; a number that is not finite is null."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

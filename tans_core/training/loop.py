@@ -1,0 +1,175 @@
+"""The one training loop: every network that is trained anywhere is trained here.
+
+Axes: N images of the training part, B batch, K classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from tans_core.errors import TrainingError
+from tans_core.records import CurvePoint, ImageDataset
+from tans_core.search_space.space import SearchSpace
+from tans_core.training.augment import ImageBatches, epoch_plan
+from tans_core.training.recipe import Recipe
+
+CPU = torch.device("cpu")
+EVALUATION_BATCH = 128
+REESTIMATION_BATCHES = 10  # ten do what two hundred did (openvinotoolkit/nncf#46)
+
+
+def keep_going() -> None:
+    """The check of a run that nothing ends early."""
+
+
+def seeded(key: str, purpose: str) -> torch.Generator:
+    """A generator that depends on the key and the purpose alone, whatever ran before."""
+    digest = hashlib.blake2b(f"{key}/{purpose}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
+
+
+def to_device(network: nn.Module, device: torch.device) -> nn.Module:
+    """Move a network to where it trains, in the memory format that halves a step on the CPU."""
+    return network.to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What `fit` saw: the curve, and the counts of each class after the last epoch."""
+
+    curve: tuple[CurvePoint, ...]
+    correct_by_class: tuple[int, ...]
+    total_by_class: tuple[int, ...]
+
+
+def fit(
+    network: nn.Module,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    recipe: Recipe,
+    *,
+    key: str,
+    evaluate_on: Tensor,
+    evaluate_at: Collection[int],
+    check: Callable[[], None] = keep_going,
+    device: torch.device = CPU,
+) -> Fitted:
+    """Train `network` in place on the training part; batch norm is re-estimated before it returns.
+
+    Args:
+        recipe: its `mirror` decided.
+        key: every random number comes from it.
+        evaluate_on: indices of the images that the curve is taken on.
+        evaluate_at: epochs after which it is taken, batch norm re-estimated; after the last one always.
+        check: called at every step; raises to give up.
+
+    Raises:
+        TrainingError: the loss of an epoch is not finite.
+    """
+    batches = ImageBatches(dataset, search_space, device)
+    train_N = dataset.train[: recipe.max_train_images]
+    starts = [start for start in range(0, len(train_N), recipe.batch_size) if len(train_N) - start > 1]
+    optimiser = _optimiser(network, recipe)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _one_cycle(recipe.epochs * len(starts), recipe.warmup))
+    curve: list[CurvePoint] = []
+    correct_K: tuple[int, ...] = ()
+    total_K: tuple[int, ...] = ()
+    for epoch in range(1, recipe.epochs + 1):
+        network.train()
+        order_N, shift_N2, mirror_N = epoch_plan(
+            len(train_N), recipe.shift, bool(recipe.mirror), seeded(key, f"epoch {epoch}")
+        )
+        loss_sum = torch.zeros((), device=device)
+        for start in starts:
+            check()
+            chosen_B = order_N[start : start + recipe.batch_size]
+            index_B = train_N[chosen_B].to(device)
+            images = batches.augmented(index_B, shift_N2[chosen_B].to(device), mirror_N[chosen_B].to(device))
+            loss = cross_entropy(network(images), batches.labels_N[index_B], label_smoothing=recipe.label_smoothing)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+            loss_sum += loss.detach()
+        train_loss = loss_sum.item() / len(starts)
+        if not math.isfinite(train_loss):
+            raise TrainingError(f"the loss of epoch {epoch} on {dataset.name} is {train_loss}: lower peak_lr")
+        if epoch in evaluate_at or epoch == recipe.epochs:
+            reestimate_batch_norm(network, batches, train_N, recipe.batch_size, key)
+            correct_K, total_K = evaluate(network, batches, evaluate_on, len(dataset.class_names))
+            curve.append(CurvePoint(epoch, train_loss, sum(correct_K), sum(total_K)))
+        else:
+            curve.append(CurvePoint(epoch, train_loss))
+    return Fitted(tuple(curve), correct_K, total_K)
+
+
+def reestimate_batch_norm(
+    network: nn.Module, batches: ImageBatches, train_N: Tensor, batch_size: int, key: str
+) -> None:
+    """Set the running statistics to the mean over at most ten batches of training images.
+
+    After 40 to 80 steps the running averages still remember their start, and a sound network scores like chance.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+    order_N = torch.randperm(len(train_N), generator=seeded(key, "batch norm"))[: REESTIMATION_BATCHES * batch_size]
+    network.train()
+    with torch.no_grad():
+        for chosen_B in order_N.split(batch_size):
+            if len(chosen_B) > 1:
+                network(batches.plain(train_N[chosen_B].to(batches.device)))
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+def evaluate(
+    network: nn.Module, batches: ImageBatches, index_N: Tensor, classes: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Correct and total counts of each class over the images `index_N`."""
+    network.eval()
+    correct_K = torch.zeros(classes, dtype=torch.int64)
+    with torch.inference_mode():
+        for index_B in index_N.split(EVALUATION_BATCH):
+            index_B = index_B.to(batches.device)
+            labels_B = batches.labels_N[index_B]
+            right_B = network(batches.plain(index_B)).argmax(dim=1) == labels_B
+            correct_K += labels_B[right_B].cpu().bincount(minlength=classes)
+        total_K = batches.labels_N[index_N.to(batches.device)].cpu().bincount(minlength=classes)
+    return tuple(correct_K.tolist()), tuple(total_K.tolist())
+
+
+def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    """SGD with Nesterov momentum; norms and biases do not decay."""
+    matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
+    vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
+    return torch.optim.SGD(
+        [
+            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ],
+        lr=recipe.peak_lr,
+        momentum=recipe.momentum,
+        nesterov=True,
+    )
+
+
+def _one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
+    """The rate's factor at a step: rises over the warm-up, then falls to zero along a cosine."""
+    rising = max(1, round(steps * warmup))
+
+    def factor(step: int) -> float:
+        if step < rising:
+            return (step + 1) / rising
+        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+
+    return factor

@@ -1,0 +1,97 @@
+"""One pair, trained by itself from the zoo's starting weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from tans_core.errors import TrainingError
+from tans_core.records import Costs, ImageDataset, PairIdentity, Seconds, TrainedPair, content_hash
+from tans_core.search_space.space import SearchSpace
+from tans_core.training.augment import ImageBatches
+from tans_core.training.loop import CPU, evaluate, fit, keep_going, seeded, to_device
+from tans_core.training.recipe import Recipe
+from tans_core.training.weights import encode_weights
+
+CURVE_EPOCHS = (1, 2, 5, 10)
+NOISE_IMAGES = 8
+
+
+def noise_batch(image_size: int) -> Tensor:
+    """The fixed Gaussian batch (8, 3, S, S) whose penultimate features are the response, on the normalised scale."""
+    generator = torch.Generator().manual_seed(20211206)
+    return torch.randn(NOISE_IMAGES, 3, image_size, image_size, generator=generator)
+
+
+def noise_hash(image_size: int) -> str:
+    """Content hash of the noise: zoos of another noise have other responses."""
+    return content_hash(noise_batch(image_size).numpy().tobytes())
+
+
+def train_pair(
+    identity: PairIdentity,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    *,
+    check: Callable[[], None] = keep_going,
+    device: torch.device = CPU,
+) -> tuple[TrainedPair, Seconds]:
+    """Train one network on one dataset; everything random comes from the identity's key.
+
+    Raises:
+        TrainingError: the loss or a weight is not finite, or `check` gave up.
+        InvalidTopology: the identity's topology is no network of the search space.
+    """
+    began = time.monotonic()
+    key, recipe = identity.key, Recipe(**identity.recipe)
+    architecture = search_space.architecture(identity.topology)
+    classes = len(dataset.class_names)
+    network = to_device(search_space.subnet(architecture, classes, seeded(key, "classifier")), device)
+    fitted = fit(
+        network,
+        dataset,
+        search_space,
+        recipe,
+        key=key,
+        evaluate_on=dataset.validation,
+        evaluate_at=CURVE_EPOCHS,
+        check=check,
+        device=device,
+    )
+    trained = time.monotonic()
+    batches = ImageBatches(dataset, search_space, device)
+    test = evaluate(network, batches, dataset.test, classes)
+    response = _response(network, search_space, dataset.image_size, device)
+    evaluated = time.monotonic()
+    _refuse_not_finite(network)
+    weights = encode_weights(network.state_dict())
+    params, flops = search_space.costs(torch.tensor([identity.topology]), dataset.image_size, classes)
+    pair = TrainedPair(
+        costs=Costs(int(params), int(flops)),
+        val_correct_by_class=fitted.correct_by_class,
+        val_total_by_class=fitted.total_by_class,
+        test_correct_by_class=test[0],
+        test_total_by_class=test[1],
+        response=response,
+        curve=fitted.curve,
+        weights=weights,
+    )
+    seconds = Seconds(train=trained - began, evaluate=evaluated - trained, write=time.monotonic() - evaluated)
+    return pair, seconds
+
+
+def _response(network: nn.Module, search_space: SearchSpace, image_size: int, device: torch.device) -> Tensor:
+    """Functional embedding: float16 (8, feature_dim), batch norm in eval mode."""
+    network.eval()
+    images = noise_batch(image_size).to(device).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return search_space.features(network, images).cpu().to(torch.float16)
+
+
+def _refuse_not_finite(network: nn.Module) -> None:
+    for name, tensor in network.state_dict().items():
+        if not torch.isfinite(tensor).all():
+            raise TrainingError(f"{name} is not finite after training: lower peak_lr")
