@@ -7,7 +7,6 @@ is tried again until the run ends, then given up. The zoo holds the truth; this 
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -21,12 +20,11 @@ from pathlib import Path
 from queue import Queue
 from typing import Literal, NamedTuple, Protocol
 
+from pipeline.progress import say
 from tans_core.errors import ConfigError
 from tans_core.records import content_hash
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
-
-_log = logging.getLogger(__name__)
 
 _QUEUE_EVENTS = 10_000
 _BATCH_VALUES = 1_000  # MLflow's own limit
@@ -184,7 +182,7 @@ class MlflowTracker:
             self._writer.given_up.set()
             self._writer.warn(f"no answer within {_LAST_WORDS_S:.0f} s at the end")
         if self.left_out:
-            _log.warning("MLflow: %d values were not finite and are left out", self.left_out)
+            say(f"MLflow: {self.left_out} values were not finite and are left out")
 
     def _put(self, event: _Event) -> None:
         """Hand over, or drop where the thread is hopelessly behind: memory is bounded, the caller never waits."""
@@ -230,7 +228,7 @@ class _Writer(threading.Thread):
         """The one line about a server in trouble, whoever meets it first."""
         if self._warned.acquire(blocking=False):
             short = reason.splitlines()[0][:200]
-            _log.warning("MLflow at %s: %s. The work goes on; what waits is sent if it can be", self._uri, short)
+            say(f"MLflow at {self._uri}: {short}. The work goes on; what waits is sent if it can be")
 
     def run(self) -> None:
         while not self.given_up.is_set():
@@ -363,7 +361,7 @@ class _Store:
         except MlflowException as error:
             if error.get_http_status_code() not in (400, 404):
                 raise
-        _log.warning("MLflow: run %s is no longer there; this goes on in a new run", run_id)
+        say(f"MLflow: run {run_id} is no longer there; this goes on in a new run")
         return False
 
     def _experiment_id(self, name: str) -> str:
@@ -372,7 +370,7 @@ class _Store:
         looked_up = ((free, self._client.get_experiment_by_name(free)) for free in names)
         free, found = next(pair for pair in looked_up if pair[1] is None or pair[1].lifecycle_stage == "active")
         if free != name:
-            _log.warning("MLflow: experiment %r was deleted; this run is in %r", name, free)
+            say(f"MLflow: experiment {name!r} was deleted; this run is in {free!r}")
         return found.experiment_id if found else self._client.create_experiment(free, self._artifacts)
 
 
