@@ -1,0 +1,45 @@
+"""Search spaces: one promise (space.py), one keeper a file. A new space is a file and a line in `KEEPERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tans_core.errors import ConfigError
+from tans_core.search_space.space import SearchSpace
+
+
+def _ofa_lite(width: float, init: Path | None, seed: int) -> SearchSpace:
+    from tans_core.search_space.ofa_lite import OfaLite  # imports torchvision: seconds
+
+    if width != 1.0:
+        raise ConfigError(f"ofa-lite comes in width 1.0 alone, got {width}: leave it out, or take ofa-mbv3")
+    return OfaLite(init)
+
+
+def _ofa_mbv3(width: float, init: Path | None, seed: int) -> SearchSpace:
+    from tans_core.search_space.ofa_mbv3 import OfaMobileNetV3  # imports torchvision: seconds
+
+    return OfaMobileNetV3(width, init, seed)
+
+
+KEEPERS: dict[str, Callable[[float, Path | None, int], SearchSpace]] = {"ofa-lite": _ofa_lite, "ofa-mbv3": _ofa_mbv3}
+
+
+def make_search_space(name: str, width: float = 1.0, init: Path | None = None, seed: int = 0) -> SearchSpace:
+    """The search space of that name over its starting weights; the same arguments give the same `supernet_hash`.
+
+    Args:
+        name: "ofa-lite" or "ofa-mbv3".
+        width: 1.0; ofa-mbv3 has 1.2 too.
+        init: file with the starting weights: an OFA checkpoint (ofa-mbv3) or a supernet's state dict (ofa-lite);
+            None for EfficientNet-Lite0's (ofa-lite) or random ones (ofa-mbv3).
+        seed: of random starting weights; ofa-lite has none.
+
+    Raises:
+        ConfigError: no such space, or not in that width.
+        WeightsError: `init` is no file with such weights.
+    """
+    if name not in KEEPERS:
+        raise ConfigError(f"there is no search space {name!r}: choose one of {', '.join(KEEPERS)}")
+    return KEEPERS[name](width, init, seed)

@@ -22,8 +22,8 @@ class SearchSpace(Protocol):
     topology_length: int
     feature_dim: int  # width of the penultimate features
     supernet_hash: str  # content hash of the starting weights
-    input_mean: float  # an image is (pixels - mean) / std, pixels 0..255, the same for every dataset
-    input_std: float
+    input_mean: tuple[float, float, float]  # of red, green, blue; the same for every dataset:
+    input_std: tuple[float, float, float]  # an image is (pixels - mean) / std, pixels 0..255
 
     def sample(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw networks as OFA's sampler does: int64 (count, T), masked."""
@@ -42,7 +42,12 @@ class SearchSpace(Protocol):
         ...
 
     def costs(self, topology_CT: Tensor, image_size: int, classes: int) -> tuple[Tensor, Tensor]:
-        """Parameters and multiply-accumulates of each network, int64 (C,), exact, from a table over blocks."""
+        """Parameters and multiply-accumulates of each network, int64 (C,), exact, from a table over blocks.
+
+        Raises:
+            InvalidTopology: as `architecture`.
+            ConfigError: an image size that the networks of this space cannot do.
+        """
         ...
 
     def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
