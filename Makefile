@@ -1,0 +1,55 @@
+# Everything one does with this repository. `make demo` in a fresh clone needs Python 3.11, make and a network.
+
+PYTHON ?= python3.11
+DATA ?= ../shared/datasets
+BIN := .venv/bin
+
+.PHONY: setup lock demo test trials check format bench-pool bench-meta-test clean
+
+setup: .venv/.ready
+
+# The locked versions, by hash; uv itself comes from the lock too. Again only when the lock or the project changes.
+.venv/.ready: requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "no $(PYTHON) here: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > .venv/uv.lock.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock.txt
+	$(BIN)/uv pip sync --quiet --require-hashes --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python -e .
+	touch .venv/.ready
+
+# Add or raise a version in the .in files first; what they leave open keeps its place in the lock.
+lock: setup
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		-o requirements.lock requirements.in requirements-dev.in
+
+demo: setup
+	$(BIN)/python -m pipeline.demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+# Minutes long each: the 80 pairs, kills in the middle.
+trials: setup
+	$(BIN)/python -m pytest -m slow
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/python -m pytest tests/test_house.py tests/test_lock.py
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-pool: setup
+	$(BIN)/python -m benchmarks.pool --data $(DATA)
+
+bench-meta-test: setup
+	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
+
+# What you computed (runs/) stays.
+clean:
+	rm -rf .venv build tans.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
