@@ -39,7 +39,7 @@ class ElasticSpace:
     input_std: tuple[float, float, float]
 
     def __init__(self, supernet: Any, width: float, feature_dim: int) -> None:
-        self.supernet = supernet.requires_grad_(True).train()
+        self.supernet = supernet.train()
         self.width = width
         self.topology_length = self.layout.length
         self.feature_dim = feature_dim
@@ -141,6 +141,11 @@ def state_hash(state: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def brief(error: Exception) -> str:
+    """Kind and first words of an error of torch or safetensors, on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a safetensors file (by its suffix) or from one that torch wrote; nothing is executed.
 
@@ -152,7 +157,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     try:
         state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {str(error).splitlines()[0]}") from error
+        raise WeightsError(f"{path} cannot be read as weights: {brief(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path} holds no tensors by name: it is not a state dict")

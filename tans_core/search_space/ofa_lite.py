@@ -25,7 +25,7 @@ from torch.nn.functional import conv2d, pad
 
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.records import Architecture
-from tans_core.search_space.elastic import ElasticSpace, read_state
+from tans_core.search_space.elastic import ElasticSpace, brief, read_state
 from tans_core.search_space.topology import Layout
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the package's weights
@@ -129,6 +129,8 @@ class _LiteSupernet(OFAProxylessNASNets):
         head = ConvLayer(inside, 1280, kernel_size=1, act_func="relu6")
         ProxylessNASNets.__init__(self, stem, blocks, head, nn.Identity())
         self.block_group_info, self.runtime_depth = groups, [len(group) for group in groups]
+        self.ks_list, self.expand_ratio_list = list(_LAYOUT.kernel_choices), list(_LAYOUT.expand_choices)
+        self.depth_list = list(_LAYOUT.depth_choices)
         self.set_bn_param(momentum=0.1, eps=1e-3)
         pad_as_tensorflow(self.first_conv)
 
@@ -227,4 +229,4 @@ def _load_supernet(supernet: _LiteSupernet, path: Path) -> None:
     try:
         nn.Module.load_state_dict(supernet, state)
     except RuntimeError as error:
-        raise WeightsError(f"{path} is no supernet of ofa-lite: {' '.join(str(error).split())[:300]}") from error
+        raise WeightsError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error

@@ -9,7 +9,7 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from torch import Tensor, nn
 
 from tans_core.errors import ConfigError, WeightsError
-from tans_core.search_space.elastic import ElasticSpace, draw_weights, read_state
+from tans_core.search_space.elastic import ElasticSpace, brief, draw_weights, read_state
 from tans_core.search_space.topology import Layout
 
 _WIDTHS = (1.0, 1.2)
@@ -81,6 +81,5 @@ def _load_checkpoint(supernet: OFAMobileNetV3, path: Path) -> None:
         supernet.load_state_dict(state)
     except (AssertionError, ValueError, RuntimeError) as error:
         raise WeightsError(
-            f"{path} is no OFA MobileNetV3 checkpoint of width {supernet.width_mult}: "
-            f"{' '.join(str(error).split())[:300]}"
+            f"{path} is no OFA MobileNetV3 checkpoint of width {supernet.width_mult}: {brief(error)}"
         ) from error

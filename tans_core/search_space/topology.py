@@ -108,7 +108,7 @@ class Layout:
         known_CT = (topology_CT[:, :, None] == self.choices_TK).any(dim=2)
         known_CT |= (topology_CT == 0) & ~self.active(topology_CT)
         if not known_CT.all():
-            row, entry = (~known_CT).nonzero()[0].tolist()
+            row, entry = (~known_CT).nonzero()[-1].tolist()  # depths first: they decide which blocks count
             raise InvalidTopology(
                 f"{self.entry_name(entry)} is {topology_CT[row, entry].item():g}, "
                 f"which is none of {', '.join(map(str, self.choices_TK[entry].tolist()))}"
