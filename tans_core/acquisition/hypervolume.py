@@ -1,0 +1,175 @@
+"""Hypervolume of a dataset's front: accuracy up, parameters and multiply-accumulates down.
+
+Accuracy is scaled to 0 for chance and 1 for perfect, a cost to its quantile among random networks of the
+search space; the box reaches from accuracy 0 to 1 and to `REF_COST` in each cost, and volumes are shares of it.
+Axes: C candidates, R rows, K steps of the front, M corners of its longest staircase, 2 costs (params, flops).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pygmo
+import torch
+from torch import Tensor
+
+from tans_core.records import DatasetRecord, Row
+from tans_core.search_space.space import SearchSpace
+
+REF_COST = 1.1  # of each cost: the dearest network still counts for something
+BOX = REF_COST * REF_COST
+SCALE_SAMPLES = 10_000
+SCALE_CLASSES = 2  # a classifier adds the same to every network of a dataset, so quantiles do not know it
+
+
+class CostScale:
+    """Costs as quantiles among random networks of a search space: 0 the smallest drawn, 1 the largest."""
+
+    def __init__(self, search_space: SearchSpace, image_size: int) -> None:
+        self._space = search_space
+        self._image_size = image_size
+        drawn_ST = search_space.sample(SCALE_SAMPLES, torch.Generator().manual_seed(0))
+        self._steps = [_quantiles(cost_S) for cost_S in self._costs(drawn_ST)]
+
+    def __call__(self, topology_NT: Tensor) -> Tensor:
+        """Scaled parameters and multiply-accumulates of masked topologies: float64 (N, 2), 0 to 1."""
+        scaled = [np.interp(cost_N, *steps) for cost_N, steps in zip(self._costs(topology_NT), self._steps)]
+        return torch.from_numpy(np.stack(scaled, axis=1))
+
+    def _costs(self, topology_NT: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        params_N, flops_N = self._space.costs(topology_NT, self._image_size, SCALE_CLASSES)
+        return params_N.numpy().astype(np.float64), flops_N.numpy().astype(np.float64)
+
+
+def _quantiles(cost_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct costs and the mean rank of each, from 0 to 1."""
+    values, counts = np.unique(cost_S, return_counts=True)
+    if len(values) == 1:
+        return values, np.zeros(1)
+    rank = np.cumsum(counts) - (counts + 1) / 2
+    return values, (rank - rank[0]) / (rank[-1] - rank[0])
+
+
+def front_volume(accuracy_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> float:
+    """Share of the box that a dataset's rows dominate; the only call of pygmo.
+
+    Rows that add nothing (accuracy not above chance, a cost at or beyond the reference) are left out first,
+    since pygmo refuses some of them and gives -0.0 for others.
+
+    Args:
+        accuracy_R: scaled accuracies; below 0 counts as 0, above 1 as 1.
+        costs_R2: scaled costs, shape (R, 2); R may be 0.
+
+    Raises:
+        ValueError: an entry is NaN.
+    """
+    points_R3 = np.column_stack([-np.clip(np.asarray(accuracy_R, float), None, 1), np.reshape(costs_R2, (-1, 2))])
+    if np.isnan(points_R3).any():
+        raise ValueError(f"a front holds NaN: (-accuracy, params, flops) = {points_R3.tolist()}")
+    reference = np.array([0.0, REF_COST, REF_COST])
+    inside_R3 = points_R3[(points_R3 < reference).all(axis=1)]
+    if len(inside_R3) == 0:
+        return 0.0
+    volume = pygmo.hypervolume(inside_R3).compute(reference)  # pyright: ignore[reportAttributeAccessIssue]
+    return float(volume) / BOX
+
+
+@dataclass(frozen=True, eq=False)
+class FrontLevels:
+    """The front cut at its accuracies, from the highest down to 0: each cut is a staircase over the costs.
+
+    Just above `level_K[k]` the first k rows of `rows_F` are at least as accurate; at it, one more is.
+    """
+
+    level_K: Tensor  # float64, descending, the last is 0
+    rows_F: tuple[int, ...]  # indices of the rows that make the front, F = K - 1
+    corner_x_KM: Tensor  # corners of the staircase below level k, by rising params; padded with the reference
+    corner_y_KM: Tensor
+
+    def areas(self, costs_C2: Tensor) -> Tensor:
+        """Cost area that opens to each candidate at each level, float64 (C, K), as a share of the box.
+
+        A candidate of these scaled costs that reaches accuracy a adds `gain_at(a, level_K, areas)`.
+        """
+        x_C11, y_C11 = costs_C2[:, 0, None, None], costs_C2[:, 1, None, None]
+        corner_x_CKM = torch.maximum(self.corner_x_KM, x_C11)
+        left_CK1 = x_C11.expand(-1, len(self.level_K), -1)
+        right_CK1 = torch.full_like(left_CK1, REF_COST)
+        width = torch.cat([corner_x_CKM, right_CK1], dim=2) - torch.cat([left_CK1, corner_x_CKM], dim=2)
+        height_left = torch.full_like(left_CK1, REF_COST) - y_C11
+        height = torch.cat([height_left, torch.maximum(self.corner_y_KM, y_C11) - y_C11], dim=2)
+        below_CK = (width * height).sum(dim=2)  # not dominated just below the level, down to the next
+        whole_C1 = (REF_COST - costs_C2).prod(dim=1, keepdim=True)
+        above_CK = torch.cat([whole_C1, below_CK[:, :-1]], dim=1)
+        opens_CK = torch.cat([above_CK[:, :-1] - below_CK[:, :-1], above_CK[:, -1:]], dim=1)
+        return opens_CK.clamp_min(0) / BOX
+
+
+def front_levels(level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> FrontLevels:
+    """Sort a dataset's rows into its front, cut at each of their accuracies.
+
+    Args:
+        level_R: scaled accuracies of the rows; below 0 counts as 0, above 1 as 1.
+        costs_R2: their scaled costs, shape (R, 2); R may be 0.
+
+    Raises:
+        ValueError: an entry is NaN.
+    """
+    levels = np.clip(np.asarray(level_R, float), 0, 1)
+    costs = np.reshape(np.asarray(costs_R2, float), (-1, 2))
+    if np.isnan(levels).any() or np.isnan(costs).any():
+        raise ValueError(f"a front holds NaN: accuracies {levels.tolist()}, costs {costs.tolist()}")
+    rows: list[int] = []
+    stairs: list[list[tuple[float, float]]] = []
+    corners: list[tuple[float, float]] = []
+    for row in np.lexsort((costs.sum(axis=1), -levels)):
+        x, y = costs[row].tolist()
+        dominated = any(left <= x and low <= y for left, low in corners)
+        if levels[row] <= 0 or max(x, y) >= REF_COST or dominated:
+            continue
+        corners = sorted([(left, low) for left, low in corners if left < x or low < y] + [(x, y)])
+        rows.append(int(row))
+        stairs.append(corners)
+    stairs.append(corners)  # at accuracy 0 no row joins
+    longest = max(len(stair) for stair in stairs)
+    padded = [stair + [(REF_COST, REF_COST)] * (longest - len(stair)) for stair in stairs]
+    corner_KM2 = torch.tensor(padded, dtype=torch.float64).reshape(len(stairs), longest, 2)
+    level_K = torch.tensor([*levels[rows], 0.0], dtype=torch.float64)
+    return FrontLevels(level_K, tuple(rows), corner_KM2[..., 0], corner_KM2[..., 1])
+
+
+def scaled_accuracy(accuracy: float, chance: float) -> float:
+    """0 for chance, 1 for perfect, negative below chance."""
+    return (accuracy - chance) / (1 - chance)
+
+
+def hypervolume_mean(
+    datasets: Sequence[DatasetRecord],
+    rows: Sequence[Row],
+    search_space: SearchSpace,
+    image_size: int,
+    side: Literal["validation", "test"] = "validation",
+) -> float:
+    """Mean over `datasets` of the volume their rows dominate, 0 for one without rows; 0 to 1.
+
+    From the labels as they are (the choice itself looks at posterior means). Rows of other datasets are left out.
+    Draws the cost scale anew: 0.04 s.
+    """
+    if not datasets:
+        return 0.0
+    scale = CostScale(search_space, image_size)
+    return float(np.mean([_volume(dataset, rows, scale, side) for dataset in datasets]))
+
+
+def _volume(
+    dataset: DatasetRecord, rows: Sequence[Row], scale: CostScale, side: Literal["validation", "test"]
+) -> float:
+    own = [row for row in rows if row.identity.fingerprint == dataset.fingerprint]
+    if not own:
+        return 0.0
+    accuracies = [row.val_accuracy if side == "validation" else row.test_accuracy for row in own]
+    costs_R2 = scale(torch.tensor([row.identity.topology for row in own]))
+    return front_volume([scaled_accuracy(a, dataset.chance) for a in accuracies], costs_R2.numpy())

@@ -1,0 +1,119 @@
+"""Hypervolume of a front and what one more network adds to it: by hand and against pygmo."""
+
+import numpy as np
+import pygmo
+import pytest
+import torch
+from acquisition_worlds import CostedSpace, dataset_record, row
+
+from tans_core.acquisition.gain import gain_at
+from tans_core.acquisition.hypervolume import CostScale, front_levels, front_volume, hypervolume_mean
+
+NOTHING = np.zeros((0, 2))
+HALF = 0.55  # of the reference 1.1: opens half of a cost
+# accuracies, costs, and the volume worked by hand
+EDGES = {
+    "empty front": ([], NOTHING, 0.0),
+    "one point": ([0.6], [[HALF, HALF]], 0.6 * 0.25),
+    "equal points": ([0.6, 0.6], [[HALF, HALF], [HALF, HALF]], 0.6 * 0.25),
+    "tie in accuracy": ([0.6, 0.6], [[0.0, HALF], [HALF, 0.0]], 0.6 * 0.75),
+    "tie in a cost": ([0.6, 0.8], [[HALF, 0.0], [HALF, HALF]], 0.6 * 0.5 + 0.2 * 0.25),
+    "all dominated by one": ([1.0, 0.5, 0.2], [[0.0, 0.0], [0.1, 0.0], [0.5, 0.5]], 1.0),
+    "on the reference": ([0.6, 0.9], [[HALF, HALF], [1.1, 0.0]], 0.6 * 0.25),
+    "beyond the reference": ([0.6, 0.9], [[HALF, HALF], [1.2, 0.0]], 0.6 * 0.25),
+    "only beyond": ([0.9], [[1.2, 1.2]], 0.0),
+    "at chance": ([0.0, 0.6], [[0.0, 0.0], [HALF, HALF]], 0.6 * 0.25),
+    "below chance": ([-0.5, 0.6], [[0.0, 0.0], [HALF, HALF]], 0.6 * 0.25),
+    "only below chance": ([-0.5], [[0.0, 0.0]], 0.0),
+}
+
+
+@pytest.mark.parametrize(("accuracies", "costs", "volume"), EDGES.values(), ids=EDGES.keys())
+def test_volume_at_the_edges(accuracies: list, costs: list, volume: float):
+    assert front_volume(accuracies, np.array(costs)) == pytest.approx(volume, abs=1e-12)
+
+
+@pytest.mark.parametrize(("accuracies", "costs", "volume"), EDGES.values(), ids=EDGES.keys())
+def test_staircases_hold_the_same_volume_at_the_edges(accuracies: list, costs: list, volume: float):
+    # A perfect network that costs nothing adds all that is left.
+    levels = front_levels(accuracies, np.array(costs))
+    left = gain_at(torch.ones(1), levels.level_K, levels.areas(torch.zeros(1, 2, dtype=torch.float64)))
+    assert left.item() == pytest.approx(1 - volume, abs=1e-12)
+
+
+@pytest.mark.parametrize("refuses", [front_volume, front_levels])
+def test_nan_is_refused(refuses):
+    with pytest.raises(ValueError, match="NaN"):
+        refuses([float("nan"), 0.5], np.full((2, 2), HALF))
+    with pytest.raises(ValueError, match="NaN"):
+        refuses([0.5], np.array([[float("nan"), 0.5]]))
+
+
+def _random_front(seed: int, rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """With ties, points at chance and below, and costs on the edges of the box."""
+    generator = np.random.default_rng(seed)
+    return generator.normal(0.5, 0.4, rows).round(1), generator.random((rows, 2)).round(1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_gain_is_the_difference_that_pygmo_sees(seed: int):
+    accuracies, costs = _random_front(seed, rows=seed)
+    levels = front_levels(accuracies, costs)
+    generator = np.random.default_rng(100 + seed)
+    for accuracy, cost in zip(generator.normal(0.6, 0.3, 30), generator.random((30, 2))):
+        gain = gain_at(torch.tensor([accuracy]), levels.level_K, levels.areas(torch.tensor(cost)[None]))
+        points = np.column_stack([-np.append(accuracies, accuracy).clip(0, 1), np.vstack([costs, cost])])
+        with_it, without = points[points[:, 0] < 0], points[:-1][points[:-1, 0] < 0]
+        volumes = [
+            pygmo.hypervolume(part).compute([0, 1.1, 1.1]) if len(part) else 0.0  # pyright: ignore[reportAttributeAccessIssue]
+            for part in (with_it, without)
+        ]
+        assert gain.item() == pytest.approx((volumes[0] - volumes[1]) / 1.21, abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_gain_of_a_row_is_exactly_zero(seed: int):
+    accuracies, costs = _random_front(seed, rows=12)
+    levels = front_levels(accuracies, costs)
+    gain = gain_at(torch.from_numpy(accuracies), levels.level_K, levels.areas(torch.from_numpy(costs)))
+    assert (gain == 0).all()
+
+
+def test_rows_of_the_front_are_named():
+    levels = front_levels(
+        [0.5, 0.9, 0.4, 0.9, -0.1], np.array([[0.2, 0.2], [0.9, 0.9], [0.3, 0.3], [0.9, 0.9], [0, 0]])
+    )
+    assert levels.rows_F in {(1, 0), (3, 0)}  # best first; equal rows count once
+
+
+def test_costs_are_quantiles_of_random_networks():
+    space = CostedSpace(10)
+    scale = CostScale(space, 64)
+    scaled = scale(space.sample(2_000, torch.Generator().manual_seed(5)))
+    assert scaled.dtype == torch.float64
+    assert scaled.mean(0).tolist() == pytest.approx([0.5, 0.5], abs=0.03)
+    assert scaled.quantile(0.25, dim=0).tolist() == pytest.approx([0.25, 0.25], abs=0.04)
+    smallest, largest = [3, 0] * 20 + [1] * 10, [7] * 20 + [6] * 20 + [2] * 10
+    assert scale(torch.tensor([smallest, largest])).tolist() == [[0, 0], [1, 1]]
+
+
+def test_hypervolume_mean_worked_by_hand():
+    space = CostedSpace(1)  # 16 members
+    small, large = (3, 0, 3, 0, 1), (5, 7, 6, 3, 2)
+    first, second, third = (dataset_record(index) for index in range(3))  # chance is a quarter
+    rows = [
+        row(first, small, validation=(40, 60), test=(30, 60)),
+        row(first, large, validation=(50, 60), test=(60, 60)),
+        row(second, small, validation=(10, 60), test=(10, 60)),  # below chance
+        row(dataset_record(7), small, validation=(60, 60), test=(60, 60)),  # of another build
+    ]
+    scale = CostScale(space, 64)
+    assert scale(torch.tensor([small, large])).tolist() == [[0, 0], [1, 1]]
+    # First: 40/60 is 0.5556 scaled and free; 50/60 is 0.7778 at costs (1, 1), which opens 0.1 * 0.1.
+    validation = 5 / 9 + (7 / 9 - 5 / 9) * 0.01 / 1.21
+    test = 1 / 3 + (1 - 1 / 3) * 0.01 / 1.21
+    datasets = [first, second, third]
+    assert hypervolume_mean(datasets, rows, space, 64) == pytest.approx(validation / 3)
+    assert hypervolume_mean(datasets, rows, space, 64, side="test") == pytest.approx(test / 3)
+    assert hypervolume_mean([third], rows, space, 64) == 0
+    assert hypervolume_mean([], rows, space, 64) == 0

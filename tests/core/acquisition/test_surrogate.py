@@ -1,0 +1,130 @@
+"""The surrogate: BoTorch's own posterior, what rows teach about other datasets, fits that repeat or fail."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+import torch
+from acquisition_worlds import CostedSpace, dataset_record, trained
+from botorch.models import SingleTaskGP
+from gpytorch.means import ConstantMean
+
+from tans_core.acquisition.inputs import LabelledPairs, Labels, PairEncoder, label
+from tans_core.acquisition.surrogate import (
+    FitFailed,
+    Hyperparameters,
+    _PairKernel,
+    condition,
+    fit,
+    prior_hyperparameters,
+)
+from tans_core.records import Candidate
+
+SPACE = CostedSpace(4)
+DATASETS = [dataset_record(index) for index in range(6)]
+ENCODER = PairEncoder(DATASETS, SPACE, 64)
+
+
+def trained_pairs(count: int, datasets: int = len(DATASETS), seed: int = 0) -> LabelledPairs:
+    generator = torch.Generator().manual_seed(seed)
+    dataset_N = (torch.arange(count) % datasets).tolist()
+    topologies = [tuple(topology) for topology in SPACE.sample(count, generator).tolist()]
+    observed = [trained(Candidate(DATASETS[d].fingerprint, t), SPACE) for d, t in zip(dataset_N, topologies)]
+    labels = [label(each.correct, each.total, DATASETS[d].chance) for d, each in zip(dataset_N, observed)]
+    return ENCODER.labelled(dataset_N, topologies, *zip(*labels))
+
+
+def test_labels_worked_by_hand():
+    # 45 of 60 with a chance of a quarter: (0.75 - 0.25) / 0.75 = 2/3; smoothed share 46/62.
+    accuracy, variance = label(45, 60, chance=0.25)
+    assert accuracy == pytest.approx(2 / 3)
+    assert variance == pytest.approx(46 / 62 * 16 / 62 / 60 / 0.75**2)
+
+
+def test_all_correct_is_not_certainty():
+    assert label(32, 32, chance=0.5)[1] > label(320, 320, chance=0.5)[1] > 0
+
+
+def test_posterior_is_botorchs():
+    rows, new = trained_pairs(20), trained_pairs(30, seed=1)
+    hyperparameters = Hyperparameters(
+        20, 0.4, (1.5, 0.5, 1.0, 2.0, 3.0), (1.2, 0.4, 0.8), (0.03, 0.02, 0.01, 0.02, 0.003)
+    )
+    kernel = _PairKernel(ENCODER.design)
+    for parameter, values in zip(
+        kernel.parameters(),
+        (hyperparameters.dataset_lengthscales, hyperparameters.network_lengthscales, hyperparameters.variances),
+    ):
+        parameter.data = torch.tensor(values, dtype=torch.float64).log()
+    mean = ConstantMean()
+    mean.initialize(constant=torch.tensor(0.4, dtype=torch.float64))
+    model = SingleTaskGP(
+        rows.X_NF,
+        rows.labels.accuracy_N[:, None],
+        train_Yvar=rows.labels.variance_N[:, None],
+        covar_module=kernel,
+        mean_module=mean,
+        outcome_transform=None,
+    )
+    theirs = model.posterior(new.X_NF)
+    mean_C, std_C = condition(hyperparameters, ENCODER.design, rows.X_NF, rows.labels).predict(new.X_NF)
+    torch.testing.assert_close(mean_C, theirs.mean[:, 0].detach(), atol=1e-8, rtol=0)
+    torch.testing.assert_close(std_C, theirs.variance[:, 0].detach().sqrt(), atol=1e-8, rtol=0)
+
+
+def test_without_rows_the_prior_holds():
+    prior = prior_hyperparameters(ENCODER.design)
+    none = ENCODER.labelled([], [], [], [])
+    mean_C, std_C = condition(prior, ENCODER.design, none.X_NF, none.labels).predict(trained_pairs(5).X_NF)
+    assert mean_C.tolist() == pytest.approx([prior.mean] * 5)
+    assert std_C.tolist() == pytest.approx([sum(prior.variances) ** 0.5] * 5)
+
+
+def test_a_lucky_label_is_taken_with_its_noise():
+    rows = trained_pairs(30)
+    accuracy_N = rows.labels.accuracy_N.clone()
+    accuracy_N[7] += 0.4
+    lucky = Labels(accuracy_N, rows.labels.variance_N)
+    posterior = condition(prior_hyperparameters(ENCODER.design), ENCODER.design, rows.X_NF, lucky)
+    assert rows.labels.accuracy_N[7] - 0.1 < posterior.accuracy_at_rows_N[7] < accuracy_N[7] - 0.05
+
+
+def test_a_dataset_without_rows_is_judged_by_those_that_resemble_it():
+    twin = replace(DATASETS[0], fingerprint="twin")
+    encoder = PairEncoder([*DATASETS, twin], SPACE, 64)
+    topologies = [tuple(t) for t in SPACE.sample(24, torch.Generator().manual_seed(3)).tolist()]
+    dataset_N = [index % 4 for index in range(24)]
+    accuracies = [0.9 if index == 0 else 0.3 for index in dataset_N]
+    rows = encoder.labelled(dataset_N, topologies, accuracies, [1e-3] * 24)
+    posterior = condition(prior_hyperparameters(encoder.design), encoder.design, rows.X_NF, rows.labels)
+    mean_C, std_C = posterior.predict(encoder.encode(torch.tensor([6, 5, 0]), torch.tensor([topologies[0]] * 3)))
+    assert mean_C[0] > mean_C[1] + 0.1  # the twin of the good one, against one that resembles none
+    assert std_C[2] < std_C[0] < std_C[1]
+
+
+def test_a_fit_is_a_function_of_its_rows_in_any_thread():
+    rows = trained_pairs(24)
+    here = fit(ENCODER.design, rows.X_NF, rows.labels)
+    torch.rand(5)  # the global random state plays no part
+    with ThreadPoolExecutor(1) as thread:
+        there = thread.submit(fit, ENCODER.design, rows.X_NF, rows.labels).result()
+    assert here == there
+    assert here != replace(prior_hyperparameters(ENCODER.design), rows=24)
+
+
+@pytest.mark.parametrize("labels", [[0.5] * 10, [0.0] * 10, [1.0] * 10])
+def test_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
+    topology = tuple(SPACE.sample(1, torch.Generator().manual_seed(0))[0].tolist())
+    rows = ENCODER.labelled([0] * 10, [topology] * 10, labels, [1e-4] * 10)
+    mean_C, std_C = condition(
+        fit(ENCODER.design, rows.X_NF, rows.labels), ENCODER.design, rows.X_NF, rows.labels
+    ).predict(trained_pairs(5).X_NF)
+    assert torch.isfinite(mean_C).all()
+    assert (std_C > 0).all()
+
+
+def test_a_fit_that_cannot_be_says_so():
+    rows = trained_pairs(10)
+    spoilt = Labels(torch.full_like(rows.labels.accuracy_N, torch.nan), rows.labels.variance_N)
+    with pytest.raises(FitFailed):
+        fit(ENCODER.design, rows.X_NF, spoilt)
