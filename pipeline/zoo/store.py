@@ -1,0 +1,289 @@
+"""The zoo: Delta tables and a weights folder under one root. Nothing inside names the root, so it may be moved.
+
+    zoo.json     what the zoo keeps for life; written last, so that a folder that has it is whole
+    rows/        trained pairs          datasets/    datasets once seen
+    journal/     events                 latencies/   networks on devices
+    weights/     ab/abcdef....safetensors
+    driver.lock  who grows it now
+
+Promised: a key has one row, whoever writes and whenever they die; a row's weights are on the disk before it.
+A `Zoo` belongs to one thread. One driver at a time is kept by `ZooLock`, not here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+from torch import Tensor
+
+from pipeline.latency import Latency
+from pipeline.zoo import schema
+from pipeline.zoo.files import write_new
+from pipeline.zoo.journal import Journal
+from pipeline.zoo.location import Location, locate
+from pipeline.zoo.table import AppendTable
+from pipeline.zoo.weights import put_weights, read_weights, weights_files
+from tans_core.errors import ZooError
+from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
+
+_SETTINGS = "zoo.json"
+_TABLES = {
+    "rows": schema.ROWS,
+    "datasets": schema.DATASETS,
+    "journal": schema.JOURNAL,
+    "latencies": schema.LATENCIES,
+}
+_OURS = {*_TABLES, "weights", "driver.lock"}
+
+
+class Zoo:
+    """A zoo that is there. Make one with `create`, else `open` it."""
+
+    SCHEMA_VERSION = schema.SCHEMA_VERSION
+
+    def __init__(self, location: Location, settings: ZooSettings) -> None:
+        self.uri = location.uri
+        self.settings = settings
+        self.journal = Journal(AppendTable(location, "journal"))
+        self._folder = location.folder
+        self._rows = AppendTable(location, "rows")
+        self._datasets = AppendTable(location, "datasets")
+        self._latencies = AppendTable(location, "latencies")
+        self._known: int | None = None  # the version of `rows` at which the next two were right
+        self._attempts: dict[str, Attempt] = {}  # of each committed key
+        self._next = 0  # sequence of the next row
+
+    @staticmethod
+    def exists(uri: str | os.PathLike[str]) -> bool:
+        """Whether there is a zoo, of any schema."""
+        return (locate(uri).folder / _SETTINGS).is_file()
+
+    @classmethod
+    def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
+        """Make an empty zoo in a folder that is not there, is empty, or holds what an earlier `create` left half-done.
+
+        Raises:
+            ZooError: a zoo is there already, or files of someone else, or the folder cannot be written.
+        """
+        assert settings.schema == schema.SCHEMA_VERSION
+        location = locate(uri)
+        folder = location.folder
+        _make_folder(folder)
+        for name, columns in _TABLES.items():
+            AppendTable.create(location, name, columns)
+        try:
+            new = write_new(folder / _SETTINGS, json.dumps(asdict(settings), indent=2, allow_nan=False).encode())
+        except OSError as error:
+            raise ZooError(f"{folder / _SETTINGS} cannot be written: {error.strerror}; make room there") from error
+        if not new:
+            raise ZooError(f"there is a zoo at {folder} already: leave it, or choose another place")
+        return cls(location, settings)
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str]) -> Zoo:
+        """Open a zoo, wherever it was moved to.
+
+        Raises:
+            ZooError: there is none, it is damaged, or it is of a schema that this version cannot read.
+        """
+        location = locate(uri)
+        return cls(location, _read_settings(location.folder))
+
+    # --- reading --------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """The newest version of the rows."""
+        self._rows.refresh()
+        return self._rows.version
+
+    def row_count(self) -> int:
+        """How many pairs are trained and committed."""
+        self._rows.refresh()
+        return self._rows.read(["sequence"]).num_rows
+
+    def snapshot(self, version: int | None = None) -> ZooSnapshot:
+        """All rows at the newest version, or at an older one; datasets are those seen until now.
+
+        Raises:
+            ZooError: no such version.
+        """
+        self._rows.refresh()
+        at = self._rows.version if version is None else version
+        return ZooSnapshot(
+            uri=self.uri,
+            version=at,
+            settings=self.settings,
+            rows=schema.rows_from_arrow(self._rows.read(version=at)),
+            datasets=self._datasets_now(),
+        )
+
+    def load_weights(self, row: Row) -> dict[str, Tensor]:
+        """A row's state dict on the CPU; size, hash and values are checked first.
+
+        Raises:
+            WeightsError: the file is gone, changed, or holds values that are not finite.
+        """
+        return read_weights(self._folder, row)
+
+    def latencies(self) -> tuple[Latency, ...]:
+        """The latest measurement of each network on each device at each batch size."""
+        self._latencies.refresh()
+        return schema.latencies_from_arrow(self._latencies.read())
+
+    def orphans(self) -> int:
+        """Files in the weights folder that belong to no row: a driver died between the two."""
+        self._rows.refresh()
+        return len(weights_files(self._folder) - set(self._rows.read(["weights_path"])["weights_path"].to_pylist()))
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def commit(self, outcomes: Sequence[Outcome], datasets: Mapping[str, DatasetRecord]) -> list[Row]:
+        """Weights first, then rows: those whose keys are not there yet, each once, in one append.
+
+        Args:
+            outcomes: trained ones; failures belong in the journal.
+            datasets: by fingerprint, those that the outcomes are of.
+
+        Returns:
+            The new rows in their order. After an error the same call may be made again.
+
+        Raises:
+            ZooError: no room for weights or rows; no row of this call is there, all earlier ones are.
+        """
+        self._take_note()
+        versions = _versions()
+        rows: dict[str, Row] = {}
+        for outcome in outcomes:
+            if outcome.job.key not in self._attempts and outcome.job.key not in rows:
+                rows[outcome.job.key] = self._row(outcome, datasets[outcome.job.identity.fingerprint], versions)
+        if not rows:
+            return []
+        self._rows.append(lambda: self._missing(rows))
+        self._take_note_of(rows)
+        return [row for row in rows.values() if self._attempts[row.key] == row.attempt]
+
+    def record_dataset(self, dataset: DatasetRecord) -> DatasetRecord:
+        """Keep a dataset, once; a fingerprint that is there already is left as it is.
+
+        Returns:
+            The record as the zoo keeps it: features are float16. Use it rather than what you gave, so that
+            a build decides by the same numbers before and after it is started again.
+        """
+        recorded_at = datetime.now(UTC)
+
+        def missing() -> pa.Table | None:
+            there = self._datasets.read(["fingerprint", "sequence"]).to_pydict()
+            if dataset.fingerprint in there["fingerprint"]:
+                return None
+            return schema.dataset_to_arrow(dataset, max(there["sequence"], default=-1) + 1, recorded_at)
+
+        self._datasets.refresh()
+        self._datasets.append(missing)
+        return self._datasets_now()[dataset.fingerprint]
+
+    def write_latencies(self, latencies: Sequence[Latency]) -> None:
+        """Add measurements; the latest of a network, device and batch size is the one that counts."""
+        if latencies:
+            measured = schema.latencies_to_arrow(latencies, datetime.now(UTC))
+            self._latencies.append(lambda: measured)
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    def _datasets_now(self) -> dict[str, DatasetRecord]:
+        self._datasets.refresh()
+        return schema.datasets_from_arrow(self._datasets.read())
+
+    def _take_note(self) -> None:
+        """Read the keys, if anyone but us committed since we last knew them."""
+        if self._known == self._rows.version:
+            return
+        there = self._rows.read(["sequence", "key", "attempt_run", "attempt_number"]).to_pydict()
+        attempts = map(Attempt, there["attempt_run"], there["attempt_number"])
+        self._attempts = dict(zip(there["key"], attempts, strict=True))
+        self._next = max(there["sequence"], default=-1) + 1
+        self._known = self._rows.version
+
+    def _missing(self, rows: Mapping[str, Row]) -> pa.Table | None:
+        self._take_note()
+        new = [row for key, row in rows.items() if key not in self._attempts]
+        return schema.rows_to_arrow(new, self._next, datetime.now(UTC)) if new else None
+
+    def _take_note_of(self, rows: Mapping[str, Row]) -> None:
+        """After an append: all of them are there now, ours or someone else's."""
+        for key, row in rows.items():
+            if key not in self._attempts:
+                self._attempts[key] = row.attempt
+                self._next += 1
+        self._known = self._rows.version
+
+    def _row(self, outcome: Outcome, dataset: DatasetRecord, versions: dict[str, str]) -> Row:
+        job, trained = outcome.job, outcome.trained
+        assert trained is not None, "failures belong in the journal"
+        kept, asked = self.settings, job.identity
+        for name in ("search_space", "width", "image_size", "supernet"):
+            assert getattr(asked, name) == getattr(kept, name), f"a pair of another zoo: {name} differs"
+        return Row(
+            key=job.key,
+            attempt=job.attempt,
+            identity=job.identity,
+            dataset_name=dataset.name,
+            source=dataset.source,
+            class_names=dataset.class_names,
+            costs=trained.costs,
+            val_correct_by_class=trained.val_correct_by_class,
+            val_total_by_class=trained.val_total_by_class,
+            test_correct_by_class=trained.test_correct_by_class,
+            test_total_by_class=trained.test_total_by_class,
+            response=trained.response,
+            curve=trained.curve,
+            seconds=outcome.seconds,
+            weights=put_weights(self._folder, trained.weights, trained.weights_dtype),
+            choice=job.choice,
+            versions=versions,
+        )
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(path.name for path in folder.iterdir() if path.name not in {*_OURS, _SETTINGS})
+    except OSError as error:
+        raise ZooError(f"{folder} cannot be a zoo's folder: {error.strerror}; name another place") from error
+    if strangers:
+        raise ZooError(
+            f"{folder} holds {strangers[0]!r} ({len(strangers)} files or folders that are no zoo's): "
+            "name a folder that is empty or not there yet"
+        )
+
+
+def _read_settings(folder: Path) -> ZooSettings:
+    path = folder / _SETTINGS
+    try:
+        kept = json.loads(path.read_bytes())
+        found = kept["schema"]
+    except (FileNotFoundError, NotADirectoryError):
+        raise ZooError(f"there is no zoo at {folder}: check the name, or make one with `tans build-zoo`") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ZooError(f"{path} cannot be read ({error}): put it back from a copy of the zoo") from error
+    if found != schema.SCHEMA_VERSION:
+        raise ZooError(
+            f"the zoo at {folder} has schema {found}, this version of tans reads schema {schema.SCHEMA_VERSION}: "
+            "install the version of tans that wrote it, or a newer one"
+        )
+    try:
+        return ZooSettings(**kept)
+    except TypeError as error:
+        raise ZooError(f"{path} is no zoo's ({error}): put it back from a copy of the zoo") from error
+
+
+def _versions() -> dict[str, str]:
+    """What the rows of this process are made with."""
+    return {name: version(name) for name in ("tans", "torch", "ofa")}

@@ -1,0 +1,69 @@
+"""The weights folder: content-addressed files, checked before use.
+
+A file's name is the hash of its bytes and lies in the row relative to the zoo, so a zoo may be moved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor
+
+from pipeline.zoo.files import write_new
+from tans_core.errors import WeightsError, ZooError
+from tans_core.records import Row, WeightsReference, content_hash
+from tans_core.training.weights import decode_weights
+
+FOLDER = "weights"
+
+
+def put_weights(zoo: Path, data: bytes, dtype: str) -> WeightsReference:
+    """Write weights so that they are on the disk before their row is.
+
+    Raises:
+        ZooError: no room, or a disk that cannot be written; nothing is left behind.
+    """
+    digest = content_hash(data)
+    relative = f"{FOLDER}/{digest[:2]}/{digest}.safetensors"
+    path = zoo / relative
+    try:
+        if not write_new(path, data) and path.read_bytes() != data:  # someone damaged it: a new file, not a write over
+            path.unlink()
+            write_new(path, data)
+    except OSError as error:
+        raise ZooError(
+            f"{error.strerror}: {path} needs {len(data):,} bytes; make room and run the same command again, "
+            "what was committed before is safe"
+        ) from error
+    return WeightsReference(relative, digest, len(data), dtype)
+
+
+def read_weights(zoo: Path, row: Row) -> dict[str, Tensor]:
+    """A row's weights; size, hash and values are checked before anyone uses them.
+
+    Raises:
+        WeightsError: the file is gone, cut, changed, no safetensors, or holds values that are not finite.
+    """
+    reference = row.weights
+    path = zoo / reference.path
+    row_and_path = f"row {row.key}: its weights {path}"
+    way_out = "put the file back from a copy of the zoo, or grow a new zoo"
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"{row_and_path} are gone: {way_out}") from None
+    except OSError as error:
+        raise WeightsError(f"{row_and_path} cannot be read ({error.strerror}): {way_out}") from error
+    if len(data) != reference.size_bytes:
+        raise WeightsError(f"{row_and_path} have {len(data):,} bytes, not {reference.size_bytes:,}: {way_out}")
+    if content_hash(data) != reference.blake2b:
+        raise WeightsError(f"{row_and_path} were changed (their hash differs): {way_out}")
+    try:
+        return decode_weights(data)
+    except WeightsError as error:
+        raise WeightsError(f"{row_and_path} cannot be used: {error}; {way_out}") from error
+
+
+def weights_files(zoo: Path) -> set[str]:
+    """Paths, relative to the zoo, of all files in the weights folder, half-written ones too."""
+    return {path.relative_to(zoo).as_posix() for path in (zoo / FOLDER).rglob("*") if path.is_file()}
