@@ -22,9 +22,10 @@ from pipeline.pools import InlinePool, WorkerPool
 from pipeline.profiles import record_datasets
 from pipeline.progress import say
 from pipeline.signals import StopRequest, stop_on_signals
-from pipeline.tracking import make_tracker
+from pipeline.tracked import track_build
 from pipeline.zoo import Zoo, ZooLock
-from tans_core.acquisition.choose import hypervolume_mean, make_chooser
+from tans_core.acquisition.choose import make_chooser
+from tans_core.acquisition.hypervolume import hypervolume_mean
 from tans_core.datasets import open_datasets
 from tans_core.errors import ConfigError
 from tans_core.records import DatasetRecord, ImageDataset, Row, ZooSettings
@@ -157,12 +158,12 @@ def build_zoo(
     with ZooLock(store.uri, run):
         if orphans := store.orphans():
             say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
-        records = record_datasets(store, plan.datasets, plan.settings.image_size)
+        records = record_datasets(store, plan.datasets)
         if plan.rows_there >= plan.rows_at_end:
             say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
             return _nothing_to_do(store, plan, records, began)
         chooser = make_chooser(acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed)
-        tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
+        tracker = track_build(store, run, mlflow_uri)
         by_fingerprint = {dataset.fingerprint: dataset for dataset in plan.datasets}
         try:
             with _pool(by_fingerprint, plan.search_space, workers, gpus_per_worker, address) as (pool, nodes, stop):

@@ -19,9 +19,7 @@ def record_datasets(store: Zoo, datasets: Sequence[ImageDataset]) -> list[Datase
         if dataset.fingerprint not in known:
             backbone = backbone or lite0_backbone()
             progress.show(f"looking at {dataset.name} ({number} of {len(datasets)})")
-            record = describe(dataset, backbone)
-            store.record_dataset(record)
-            known = {**known, record.fingerprint: record}
+            known = {**known, dataset.fingerprint: store.record_dataset(describe(dataset, backbone))}
         records.append(known[dataset.fingerprint])
     return records
 

@@ -45,7 +45,7 @@ class RayPool:
         self.workers = workers
         self._homeless: deque[Job] = deque()
         self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
-        supernet = ray.put(search_space)
+        self._supernet = ray.put(search_space)  # kept: a restarted actor asks for it again
         remote = ray.remote(Trainer)
         self._workers = [
             _Worker(
@@ -57,7 +57,7 @@ class RayPool:
                     max_restarts=-1,
                     max_task_retries=0,
                     scheduling_strategy="SPREAD",
-                ).remote(name, supernet, gpus_per_worker),
+                ).remote(name, [self._supernet], gpus_per_worker),
             )
             for number in range(workers)
         ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -11,9 +10,9 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
-from tans_core.errors import PoolError
+import ray
 
-CONNECT_TIMEOUT_S = 30
+from tans_core.errors import PoolError
 
 
 @dataclass(frozen=True)
@@ -36,42 +35,23 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
     Raises:
         PoolError: the cluster does not answer, or refuses us.
     """
-    _settings_before_import(address)
-    import ray
-
     here = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="tans-") as neutral, redirect_stdout(sys.stderr):
+    with tempfile.TemporaryDirectory(prefix="tans-") as neutral:  # the workers' folder: it must outlive them
         os.chdir(neutral)
         try:
-            info = _start(cpus) if address is None else _join(address)
+            with redirect_stdout(sys.stderr):
+                info = _start(cpus) if address is None else _join(address)
         finally:
             os.chdir(here)
-    try:
-        there = ray.cluster_resources()
-        dashboard = f"http://{info.dashboard_url}" if info.dashboard_url else None
-        yield Session(address or "local", dashboard, there.get("CPU", 0.0), there.get("GPU", 0.0))
-    finally:
-        ray.shutdown()
-
-
-def _settings_before_import(address: str | None) -> None:
-    """Ray reads these from the environment alone."""
-    os.environ["RAY_ENABLE_UV_RUN_RUNTIME_ENV"] = "0"
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO"] = "0"
-    if "RAY_AUTH_MODE" in os.environ:
-        return
-    given = [os.environ.get("RAY_AUTH_TOKEN"), os.environ.get("RAY_AUTH_TOKEN_PATH")]
-    if address is None:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    else:
-        os.environ["RAY_AUTH_MODE"] = "token" if any(given) else "disabled"
+        try:
+            there = ray.cluster_resources()
+            dashboard = f"http://{info.dashboard_url}" if info.dashboard_url else None
+            yield Session(address or "local", dashboard, there.get("CPU", 0.0), there.get("GPU", 0.0))
+        finally:
+            ray.shutdown()
 
 
 def _start(cpus: int):
-    import ray
-
     return ray.init(
         address="local",
         num_cpus=cpus,
@@ -83,8 +63,6 @@ def _start(cpus: int):
 
 
 def _join(address: str):
-    import ray
-
     house = Path(__file__).resolve().parents[2]
     try:
         return ray.init(

@@ -11,6 +11,7 @@ import torch
 from pipeline.pools import perform
 from tans_core.records import ImageDataset, Job, Outcome
 from tans_core.search_space.space import SearchSpace
+from tans_core.training.loop import keep_going
 
 KEPT_BYTES = 4 << 30  # of decoded images; the longest unused dataset goes first
 
@@ -18,10 +19,10 @@ KEPT_BYTES = 4 << 30  # of decoded images; the longest unused dataset goes first
 class Trainer:
     """Owns nothing: it is handed a job and returns an outcome."""
 
-    def __init__(self, name: str, search_space: SearchSpace, gpu_share: float) -> None:
+    def __init__(self, name: str, supernet: list[ray.ObjectRef], gpu_share: float) -> None:
         torch.set_num_threads(1)
         self._name = name
-        self._search_space = search_space
+        self._search_space: SearchSpace = ray.get(supernet[0])
         self._device = torch.device("cuda" if gpu_share > 0 else "cpu")
         if gpu_share > 0:
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpu_share))

@@ -1,0 +1,135 @@
+"""Every pool: a submitted job comes back exactly once, and a key gives the same accuracy wherever it is trained."""
+
+import os
+import signal
+import time
+
+import pytest
+import torch
+
+from pipeline.on_ray.pool import RayPool, fitting_workers
+from pipeline.on_ray.session import ray_session
+from pipeline.pools import InlinePool
+from pipeline.signals import GivenUp
+from tans_core.errors import PoolError
+from tans_core.records import Outcome
+from tans_core.search_space import make_search_space
+from tans_core.training.loop import keep_going
+from tans_core.training.recipe import Recipe
+from tests.jobs import pair_jobs
+from tests.synthetic import patterns
+
+
+@pytest.fixture(scope="module")
+def space():
+    return make_search_space("ofa-lite")
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return {each.fingerprint: each for each in (patterns(seed=seed, each=12) for seed in range(4))}
+
+
+@pytest.fixture(scope="module", params=["inline", pytest.param("ray", marks=pytest.mark.ray)])
+def pool(request, space, datasets):
+    if request.param == "inline":
+        yield InlinePool(datasets, space, keep_going)
+        return
+    with ray_session(None, cpus=2):
+        pool = RayPool(datasets, space, workers=2, gpus_per_worker=0.0)
+        yield pool
+        pool.close()
+
+
+@pytest.fixture(scope="module")
+def expected(space, datasets):
+    """What each job gives in this process, in another order than the pools get them."""
+    inline = InlinePool(datasets, space, keep_going)
+    outcomes = {}
+    for job in reversed(pair_jobs(list(datasets.values()), space)):
+        inline.submit(job)
+        outcome = inline.next_outcome(0)
+        assert outcome is not None
+        outcomes[job.key] = outcome
+    return outcomes
+
+
+def _drain(pool, jobs) -> list[Outcome]:
+    waiting, outcomes, ends = list(jobs), [], time.monotonic() + 120
+    while len(outcomes) < len(jobs) and time.monotonic() < ends:
+        while waiting and pool.free():
+            pool.submit(waiting.pop(0))
+        outcome = pool.next_outcome(1.0)
+        outcomes += [outcome] if outcome else []
+    assert pool.next_outcome(0.0) is None
+    return outcomes
+
+
+def test_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, space, datasets, expected):
+    jobs = pair_jobs(list(datasets.values()), space)
+    outcomes = _drain(pool, jobs)
+    assert sorted(outcome.job.key for outcome in outcomes) == sorted(job.key for job in jobs)
+    for outcome in outcomes:
+        there = expected[outcome.job.key].trained
+        assert outcome.trained is not None and outcome.failure is None
+        assert outcome.trained.val_correct_by_class == there.val_correct_by_class
+        assert outcome.trained.weights == there.weights
+        assert torch.equal(outcome.trained.response, there.response)
+        assert outcome.seconds.total > 0
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_with_its_cause(pool, space, datasets):
+    job = pair_jobs(list(datasets.values())[:1], space, Recipe(epochs=2, mirror=False, peak_lr=1e12))[0]
+    (outcome,) = _drain(pool, [job])
+    assert outcome.trained is None and outcome.failure is not None
+    assert outcome.failure.kind == "TrainingError" and "lower peak_lr" in outcome.failure.message
+
+
+def test_a_pair_that_is_too_slow_is_a_failure(pool, space, datasets):
+    job = pair_jobs(list(datasets.values())[:1], space, deadline_s=0.0)[0]
+    (outcome,) = _drain(pool, [job])
+    assert outcome.failure is not None and "deadline of 0 s" in outcome.failure.message
+
+
+def test_a_worker_that_dies_gives_a_failure_and_the_others_go_on(pool, space, datasets):
+    if isinstance(pool, InlinePool):
+        pytest.skip("an inline pool dies with its driver")
+    import ray
+
+    pid = ray.get(pool._workers[0].actor.__ray_call__.remote(lambda _self: os.getpid()))
+    jobs = pair_jobs(list(datasets.values()), space, Recipe(epochs=30, mirror=False, batch_size=8))
+    for job in jobs:
+        pool.submit(job)
+    os.kill(pid, signal.SIGKILL)
+    outcomes = _drain(pool, jobs)
+    assert len(outcomes) == len(jobs)
+    lost = [outcome for outcome in outcomes if outcome.failure]
+    assert len(lost) == 1 and lost[0].failure.kind == "WorkerLost"
+
+
+def test_an_inline_job_can_be_given_up(space, datasets):
+    def stop():
+        raise GivenUp
+
+    pool = InlinePool(datasets, space, stop)
+    pool.submit(pair_jobs(list(datasets.values())[:1], space)[0])
+    with pytest.raises(GivenUp):
+        pool.next_outcome(1.0)
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "message"),
+    [
+        ((8, 0.25), (2, 0), "8 workers want one CPU each and this machine has 2: use --workers 2"),
+        ((0, 0.25), (2, 0), "at least 1"),
+        ((4, 0.5), (8, 1), "use --gpus-per-worker 0.25"),
+    ],
+)
+def test_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, there, message):
+    with pytest.raises(PoolError, match=message):
+        fitting_workers(*wish, False, *there)
+
+
+def test_no_gpu_means_a_share_of_none():
+    assert fitting_workers(2, 0.25, False, 2, 0) == (2, 0.0)
+    assert fitting_workers(4, 0.25, True, 8, 1) == (4, 0.25)
