@@ -9,27 +9,29 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from itertools import chain, count, groupby
 from pathlib import Path
 from queue import Queue
-from typing import Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from pipeline.progress import say
-from tans_core.errors import ConfigError
-from tans_core.records import content_hash
+from pipeline.tracking_names import checked_uri, sqlite_uri, tracking_name
+from tans_core.records import ZooSettings
+
+if TYPE_CHECKING:
+    from pipeline.zoo.journal import Journal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 _QUEUE_EVENTS = 10_000
 _BATCH_VALUES = 1_000  # MLflow's own limit
 _BATCH_PARAMS = 100  # likewise
-_NAME_LENGTH = 250  # likewise
 _LAST_WORDS_S = 5.0  # what the end of a run waits for what is left
 _PAUSE_S = (1.0, 30.0)  # between two tries: the first, the longest
 
@@ -74,31 +76,36 @@ class NoTracker:
     run_id: str | None = None
 
     def start(self, run_name: str, params: Mapping[str, object], run_id: str | None = None) -> None: ...
-
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
-
     def dataset_input(self, zoo_uri: str, version: int, digest: str) -> None: ...
-
     def finish(self, status: Status) -> None: ...
 
 
-def sqlite_uri(folder: Path) -> str:
-    """The default store: `mlflow.db` in `folder`, as MLflow spells it."""
-    return f"sqlite:///{folder.expanduser().resolve() / 'mlflow.db'}"
+def make_tracker(uri: str | None, zoo_uri: str, settings: ZooSettings, journal: Journal, run: str) -> Tracker:
+    """A tracker for a build of the zoo, started; the MLflow run of the zoo's last build goes on.
 
+    Args:
+        uri: None: an SQLite file in the zoo's folder, or no tracking where SQLite cannot spell that folder.
+        journal: holds the MLflow run's id as an event of the kind "mlflow".
+        run: the driver's.
 
-def tracking_name(text: str) -> str:
-    """A name that MLflow takes, for a metric, a parameter or a part of either.
-
-    Good names stay as they are. Where something had to be replaced or cut, a hash of the whole text ends the
-    name, so that different texts keep different names.
+    Raises:
+        ConfigError: as `MlflowTracker`.
     """
-    parts = [part for part in re.sub(r"[^\w\-. :/]", "_", text).split("/") if part not in ("", ".")]
-    name = "/".join("__" if part == ".." else part for part in parts)
-    if name == text and 0 < len(name) <= _NAME_LENGTH:
-        return name
-    mark = content_hash(text.encode(errors="surrogatepass"))[:8]
-    return f"{name[: _NAME_LENGTH - len(mark) - 1]}-{mark}"
+    if uri is None and ("?" in zoo_uri or "://" in zoo_uri):
+        say(f"no MLflow: no SQLite file can lie at {zoo_uri}; --mlflow-uri names another place")
+        return NoTracker()
+    known = [event.payload["run_id"] for event in journal.events() if event.kind == "mlflow"]
+
+    def note(run_id: str) -> None:
+        if run_id not in known[-1:]:
+            journal.append(run, [("mlflow", {"run_id": run_id})])
+
+    tracker = MlflowTracker(uri or sqlite_uri(Path(zoo_uri)), "tans", note)
+    params = {name: value for name, value in asdict(settings).items() if name != "recipe"}
+    params |= {f"recipe.{name}": value for name, value in settings.recipe.items()}
+    tracker.start(f"build-zoo {Path(zoo_uri).name}", params, run_id=known[-1] if known else None)
+    return tracker
 
 
 class _Start(NamedTuple):
@@ -129,19 +136,25 @@ _Event = _Start | _Params | _Values | _Input | _Finish
 
 
 class MlflowTracker:
-    """Writes to an MLflow store: `sqlite:////absolute/mlflow.db`, or the http(s) address of a server.
+    """Writes to an MLflow store.
+
+    Args:
+        uri: `sqlite:////absolute/mlflow.db`, or the http(s) address of a server.
+        experiment: its name; another one is used, and said, where that one was deleted.
+        note_run_id: told the run's id once, by the caller's own thread, in the first `log` or `finish` that knows it.
 
     Raises:
         ConfigError: `uri` is a folder or `file:`, which MLflow no longer writes, or an SQLite path with a "?".
     """
 
-    def __init__(self, uri: str, experiment: str) -> None:
-        self.uri = _checked(uri)
+    def __init__(self, uri: str, experiment: str, note_run_id: Callable[[str], None] | None = None) -> None:
+        self.uri = checked_uri(uri)
         self.left_out = 0  # values that were not finite
         self._experiment = experiment
         self._queue: Queue[_Event] = Queue()
         self._writer: _Writer | None = None
         self._offered = 0
+        self._note_run_id = note_run_id
 
     @property
     def run_id(self) -> str | None:
@@ -166,6 +179,7 @@ class MlflowTracker:
         finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
         self.left_out += len(metrics) - len(finite)
         self._offered += len(finite)
+        self._note()
         if finite:
             self._put(_Values(tuple((tracking_name(name), value, now_ms, step) for name, value in finite.items())))
 
@@ -180,9 +194,15 @@ class MlflowTracker:
         self._writer.join(_LAST_WORDS_S)
         if self._writer.is_alive():
             self._writer.given_up.set()
-            self._writer.warn(f"no answer within {_LAST_WORDS_S:.0f} s at the end")
+            self._writer.warn(f"{self.undelivered} values have not arrived within {_LAST_WORDS_S:.0f} s at the end")
+        self._note()
         if self.left_out:
             say(f"MLflow: {self.left_out} values were not finite and are left out")
+
+    def _note(self) -> None:
+        if self._note_run_id is not None and self.run_id is not None:
+            note, self._note_run_id = self._note_run_id, None
+            note(self.run_id)
 
     def _put(self, event: _Event) -> None:
         """Hand over, or drop where the thread is hopelessly behind: memory is bounded, the caller never waits."""
@@ -191,22 +211,6 @@ class MlflowTracker:
             self._queue.put(event)
         else:
             self._writer.warn(f"{_QUEUE_EVENTS:,} reports wait to be sent, later ones are dropped")
-
-
-def _checked(uri: str) -> str:
-    """The URI with an absolute path: the working folder changes before Ray starts."""
-    scheme, separator, path = uri.partition("://")
-    here = sqlite_uri(Path.cwd())
-    if not separator or scheme == "file":
-        raise ConfigError(
-            f"{uri!r} is a folder, and MLflow no longer keeps its runs in one: "
-            f"give {here!r}, or the http(s) address of a tracking server"
-        )
-    if not scheme.startswith("sqlite"):
-        return uri
-    if "?" in path:
-        raise ConfigError(f"{uri!r}: SQLite's address cannot hold a '?': give another place, such as {here!r}")
-    return f"{scheme}:///{Path(path.removeprefix('/')).expanduser().absolute()}"
 
 
 class _Writer(threading.Thread):
@@ -231,18 +235,15 @@ class _Writer(threading.Thread):
             say(f"MLflow at {self._uri}: {short}. The work goes on; what waits is sent if it can be")
 
     def run(self) -> None:
+        """Take all that waits, deliver it, until the run is finished or given up."""
         while not self.given_up.is_set():
-            for event in _merged(self._drain()):
+            events = [self._queue.get()]
+            while not self._queue.empty():
+                events.append(self._queue.get())
+            for event in _merged(events):
                 self._deliver(event)
                 if isinstance(event, _Finish):
                     return
-
-    def _drain(self) -> list[_Event]:
-        """All that waits; at least one event."""
-        events = [self._queue.get()]
-        while not self._queue.empty():
-            events.append(self._queue.get())
-        return events
 
     def _deliver(self, event: _Event) -> None:
         """Try until the store takes or refuses it, or the run is over."""
@@ -314,7 +315,8 @@ class _Store:
         self._artifacts: str | None = None  # a server knows its own place
         if uri.startswith("sqlite"):
             database = Path(uri.partition(":///")[2])
-            _create_database(database)
+            if not database.exists():
+                _create_database(database)
             self._artifacts = (database.parent / "mlflow-artifacts").as_uri()
         self._client = MlflowClient(tracking_uri=uri)
 
@@ -382,8 +384,6 @@ def _create_database(path: Path) -> None:
     """
     from mlflow import MlflowClient
 
-    if path.exists():
-        return
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with tempfile.TemporaryDirectory(prefix="tans-mlflow-") as folder:
