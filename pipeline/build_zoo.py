@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -22,7 +23,7 @@ from pipeline.pools import InlinePool, WorkerPool
 from pipeline.profiles import record_datasets
 from pipeline.progress import say
 from pipeline.signals import StopRequest, stop_on_signals
-from pipeline.tracked import track_build
+from pipeline.tracking import make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
 from tans_core.acquisition.hypervolume import hypervolume_mean
@@ -32,6 +33,8 @@ from tans_core.records import DatasetRecord, ImageDataset, Row, ZooSettings
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.standalone import noise_hash
+
+Side = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,7 +166,7 @@ def build_zoo(
             say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
             return _nothing_to_do(store, plan, records, began)
         chooser = make_chooser(acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed)
-        tracker = track_build(store, run, mlflow_uri)
+        tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
         by_fingerprint = {dataset.fingerprint: dataset for dataset in plan.datasets}
         try:
             with _pool(by_fingerprint, plan.search_space, workers, gpus_per_worker, address) as (pool, nodes, stop):
@@ -212,7 +215,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return torch.tensor(values, dtype=torch.float64).quantile(share).item() if values else None
 
 
-def _hypervolume(plan: BuildPlan, records: Sequence[DatasetRecord], rows: Sequence[Row], side: str) -> float:
+def _hypervolume(plan: BuildPlan, records: Sequence[DatasetRecord], rows: Sequence[Row], side: Side) -> float:
     return hypervolume_mean(records, rows, plan.search_space, plan.settings.image_size, side)
 
 

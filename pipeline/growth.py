@@ -236,8 +236,8 @@ class Growth:
 
     # --- committing ---------------------------------------------------------------------------------
 
-    def _note(self, kind: str, **payload: object) -> None:
-        self._events.append((kind, payload))
+    def _note(self, event: str, /, **payload: object) -> None:
+        self._events.append((event, payload))
 
     def _flush_when_due(self) -> None:
         if len(self._done) >= COMMIT_ROWS or time.monotonic() - self._last_flush_s >= COMMIT_S:

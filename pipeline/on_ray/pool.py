@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
@@ -23,10 +24,10 @@ GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a w
 @dataclass
 class _Worker:
     name: str
-    actor: ray.actor.ActorHandle
-    queue: deque[tuple[Job, ray.ObjectRef]] = field(default_factory=deque)
+    actor: Any  # Ray gives its handles no type
+    queue: deque[tuple[Job, Any]] = field(default_factory=deque)
     head_since: float = 0.0
-    waking: ray.ObjectRef | None = None  # an answer awaited after a loss: until then it gets no job
+    waking: Any = None  # an answer awaited after a loss: until then it gets no job
 
 
 class RayPool:
@@ -45,7 +46,7 @@ class RayPool:
         self.workers = workers
         self._homeless: deque[Job] = deque()
         self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
-        self._supernet = ray.put(search_space)  # kept: a restarted actor asks for it again
+        self._supernet = ray.put(search_space)
         remote = ray.remote(Trainer)
         self._workers = [
             _Worker(
@@ -57,7 +58,7 @@ class RayPool:
                     max_restarts=-1,
                     max_task_retries=0,
                     scheduling_strategy="SPREAD",
-                ).remote(name, [self._supernet], gpus_per_worker),
+                ).remote(name, gpus_per_worker),
             )
             for number in range(workers)
         ]
@@ -102,7 +103,7 @@ class RayPool:
             worker = min(awake, key=lambda each: len(each.queue))
             job = self._homeless.popleft()
             reference = worker.actor.train.options(name=f"train {job.name}").remote(
-                job, [self._dataset_references[job.identity.fingerprint]]
+                job, [self._supernet, self._dataset_references[job.identity.fingerprint]]
             )
             if not worker.queue:
                 worker.head_since = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -56,7 +57,7 @@ def _start(cpus: int):
         address="local",
         num_cpus=cpus,
         include_dashboard=True,
-        logging_level="error",
+        logging_level=logging.ERROR,
         log_to_driver=False,
         namespace="tans",
     )
@@ -68,7 +69,7 @@ def _join(address: str):
         return ray.init(
             address=address,
             runtime_env={"py_modules": [str(house / "tans_core"), str(house / "pipeline")]},
-            logging_level="error",
+            logging_level=logging.ERROR,
             log_to_driver=False,
         )
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:

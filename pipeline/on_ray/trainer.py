@@ -19,10 +19,10 @@ KEPT_BYTES = 4 << 30  # of decoded images; the longest unused dataset goes first
 class Trainer:
     """Owns nothing: it is handed a job and returns an outcome."""
 
-    def __init__(self, name: str, supernet: list[ray.ObjectRef], gpu_share: float) -> None:
+    def __init__(self, name: str, gpu_share: float) -> None:
         torch.set_num_threads(1)
         self._name = name
-        self._search_space: SearchSpace = ray.get(supernet[0])
+        self._search_space: SearchSpace | None = None
         self._device = torch.device("cuda" if gpu_share > 0 else "cpu")
         if gpu_share > 0:
             torch.cuda.set_per_process_memory_fraction(min(1.0, gpu_share))
@@ -32,15 +32,17 @@ class Trainer:
         """Answers once the actor is up; gives the node it is on."""
         return ray.get_runtime_context().get_node_id()
 
-    def train(self, job: Job, dataset_reference: list[ray.ObjectRef]) -> Outcome:
-        """Train a job's pair; the dataset comes through the object store when it is not here yet."""
+    def train(self, job: Job, references: list[ray.ObjectRef]) -> Outcome:
+        """Train a job's pair. Search space and dataset come through the object store when they are not here yet."""
         began = time.monotonic()
-        dataset = self._dataset(job.identity.fingerprint, dataset_reference)
-        return perform(job, dataset, self._search_space, self._name, began, keep_going, self._device)
+        supernet, dataset = references
+        self._search_space = self._search_space or ray.get(supernet)
+        images = self._dataset(job.identity.fingerprint, dataset)
+        return perform(job, images, self._search_space, self._name, began, keep_going, self._device)
 
-    def _dataset(self, fingerprint: str, reference: list[ray.ObjectRef]) -> ImageDataset:
+    def _dataset(self, fingerprint: str, reference: ray.ObjectRef) -> ImageDataset:
         if fingerprint not in self._datasets:
-            self._datasets[fingerprint] = ray.get(reference[0])
+            self._datasets[fingerprint] = ray.get(reference)
             while len(self._datasets) > 1 and sum(kept.images.nbytes for kept in self._datasets.values()) > KEPT_BYTES:
                 self._datasets.popitem(last=False)
         self._datasets.move_to_end(fingerprint)
