@@ -12,8 +12,8 @@ import shutil
 import time
 from pathlib import Path
 
+import pandas
 import torch
-from scipy.stats import spearmanr
 
 from benchmarks.machine import write
 from pipeline.build_zoo import build_zoo
@@ -66,7 +66,9 @@ def main() -> None:
     built = build_zoo(str(zoo), specs, pairs=given.pairs, preset_name="laptop", workers=given.workers)
     rows = Zoo.open(str(zoo)).snapshot().rows
     bare_s = bare_loop(specs, 64, [row.identity for row in rows], given.workers, bare)
-    predicted = [(row.choice.predicted_mean, row.val_accuracy) for row in rows if row.choice.predicted_mean is not None]
+    predicted = pandas.DataFrame(
+        [(row.choice.predicted_mean, row.val_accuracy) for row in rows if row.choice.predicted_mean is not None]
+    )
     result = {
         "pairs": built.pairs,
         "failures": built.failures,
@@ -79,7 +81,7 @@ def main() -> None:
         "decision_ms_p95": built.decision_ms_p95,
         "refit_s": built.refit_s,
         "hypervolume_mean": built.hypervolume_mean,
-        "predicted_rank_correlation": spearmanr(*zip(*predicted)).statistic if len(predicted) > 2 else None,
+        "predicted_rank_correlation": predicted.corr("spearman").iloc[0, 1] if len(predicted) > 2 else None,
         "predicted_pairs": len(predicted),
     }
     write(given.out / "pool.json", result)

@@ -8,7 +8,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.pools import InlinePool, WorkerPool
 from pipeline.profiles import record_datasets
 from pipeline.progress import say
 from pipeline.signals import StopRequest, stop_on_signals
-from pipeline.tracking import make_tracker
+from pipeline.tracking import Status, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
 from tans_core.acquisition.hypervolume import hypervolume_mean
@@ -161,28 +161,32 @@ def build_zoo(
     with ZooLock(store.uri, run):
         if orphans := store.orphans():
             say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
-        records = record_datasets(store, plan.datasets)
         if plan.rows_there >= plan.rows_at_end:
             say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
-            return _nothing_to_do(store, plan, records, began)
-        chooser = make_chooser(acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed)
+            return _nothing_to_do(store, plan, began)
         tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
-        by_fingerprint = {dataset.fingerprint: dataset for dataset in plan.datasets}
+        status: Status = "FAILED"
         try:
-            with _pool(by_fingerprint, plan.search_space, workers, gpus_per_worker, address) as (pool, nodes, stop):
+            with _pool(plan, workers, gpus_per_worker, address) as (pool, nodes, stop):
                 store.journal.append(run, [("start", _start_event(plan, pool.workers))])
-                growth = Growth(
-                    store,
-                    records,
-                    chooser,
-                    pool,
-                    tracker,
-                    run=run,
-                    deadline_s=preset(plan.settings.preset).deadline_s,
-                    stop=stop,
-                    hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
+                deadline_s = preset(plan.settings.preset).deadline_s
+                records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+                chooser = make_chooser(
+                    acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed
                 )
-                grown = growth.grow(plan.rows_at_end, None if hours is None else began + 3600 * hours)
+                with closing(chooser):
+                    growth = Growth(
+                        store,
+                        records,
+                        chooser,
+                        pool,
+                        tracker,
+                        run=run,
+                        deadline_s=deadline_s,
+                        stop=stop,
+                        hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
+                    )
+                    grown = growth.grow(plan.rows_at_end, None if hours is None else began + 3600 * hours)
             if not stop:
                 _measure_latencies(store, grown.rows, plan)
             summary = BuildSummary(
@@ -201,13 +205,10 @@ def build_zoo(
                 wall_s=time.monotonic() - began,
             )
             store.journal.append(run, [("stop", asdict(summary))])
-            tracker.finish("KILLED" if stop else "FINISHED")
+            status = "KILLED" if stop else "FINISHED"
             return summary
-        except BaseException:
-            tracker.finish("FAILED")
-            raise
         finally:
-            chooser.close()
+            tracker.finish(status)
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -219,8 +220,10 @@ def _hypervolume(plan: BuildPlan, records: Sequence[DatasetRecord], rows: Sequen
     return hypervolume_mean(records, rows, plan.search_space, plan.settings.image_size, side)
 
 
-def _nothing_to_do(store: Zoo, plan: BuildPlan, records: Sequence[DatasetRecord], began: float) -> BuildSummary:
-    rows = store.snapshot().rows
+def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
+    there = store.snapshot()
+    rows = there.rows
+    records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
     return BuildSummary(
         pairs=len(rows),
         failures=0,
@@ -240,16 +243,16 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, records: Sequence[DatasetRecord]
 
 @contextmanager
 def _pool(
-    datasets: dict[str, ImageDataset],
-    search_space: SearchSpace,
+    plan: BuildPlan,
     workers: int,
     gpus_per_worker: float,
     address: str | None,
 ) -> Iterator[tuple[WorkerPool, int, StopRequest]]:
     """The pool, on how many nodes it is, and the request to stop that signals make."""
+    datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
     if workers == 0:
         with stop_on_signals() as stop:
-            yield InlinePool(datasets, search_space, stop.raise_if_asked), 1, stop
+            yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1, stop
         return
     from pipeline.on_ray.pool import RayPool, fitting_workers
     from pipeline.on_ray.session import ray_session
@@ -262,7 +265,7 @@ def _pool(
         workers, share = fitting_workers(workers, gpus_per_worker, address is not None, cpus, session.gpus)
         where = f"; dashboard {session.dashboard}" if session.dashboard else ""
         say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
-        pool = RayPool(datasets, search_space, workers, share)
+        pool = RayPool(datasets, plan.search_space, workers, share)
         try:
             yield pool, len(pool.nodes), stop
         finally:

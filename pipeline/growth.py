@@ -20,6 +20,7 @@ from tans_core.records import (
     Candidate,
     Choice,
     DatasetRecord,
+    Described,
     Job,
     Observation,
     Outcome,
@@ -143,7 +144,7 @@ class Growth:
         if self._retries:
             choice, attempt = self._retries.pop(0)
         else:
-            pending = [Candidate(job.identity.fingerprint, job.identity.topology) for job in self._at_work.values()]
+            pending = [Candidate(job.fingerprint, job.identity.topology) for job in self._at_work.values()]
             began = time.perf_counter()
             chosen = self._chooser.propose(self._next_decision, pending)
             self._decision_ms.append(1000 * (time.perf_counter() - began))
@@ -177,7 +178,6 @@ class Growth:
         )
         return Job(
             key=identity.key,
-            kind="pair",
             name=f"{record.name} {identity.key[:6]}",
             identity=identity,
             attempt=Attempt(self._run, attempt),
@@ -187,8 +187,8 @@ class Growth:
 
     # --- taking what comes back ---------------------------------------------------------------------
 
-    def _take(self, outcome: Outcome | None) -> None:
-        if outcome is None or self._at_work.pop(outcome.job.key, None) is None:
+    def _take(self, outcome: Outcome | Described | None) -> None:
+        if not isinstance(outcome, Outcome) or self._at_work.pop(outcome.job.key, None) is None:
             return
         self._busy_s += outcome.seconds.total
         self._last_end_s = time.monotonic()
@@ -198,7 +198,7 @@ class Growth:
         self._failed_in_a_row.clear()
         self._done.append(outcome)
         assert outcome.trained is not None
-        candidate = Candidate(outcome.job.identity.fingerprint, outcome.job.identity.topology)
+        candidate = Candidate(outcome.job.fingerprint, outcome.job.identity.topology)
         self._chooser.observe(Observation(candidate, outcome.trained.val_correct, outcome.trained.val_total))
 
     def _failed(self, outcome: Outcome) -> None:
@@ -211,7 +211,7 @@ class Growth:
         self._leave(job.key, job.choice, failure.kind, failure.message)
         say(f"left {job.name} after {ATTEMPTS} attempts: {failure.kind}: {failure.message}")
         self._failed_in_a_row.append(outcome)
-        datasets = {failed.job.identity.fingerprint for failed in self._failed_in_a_row}
+        datasets = {failed.job.fingerprint for failed in self._failed_in_a_row}
         if len(self._failed_in_a_row) >= FAILURES_IN_A_ROW and len(datasets) >= min(2, len(self._datasets)):
             causes = Counter(
                 f"{each.failure.kind}: {each.failure.message}" for each in self._failed_in_a_row if each.failure

@@ -12,7 +12,7 @@ from torch import nn
 
 from tans_core.search_space.space import SearchSpace
 
-WARM_UP, RUNS = 3, 15
+WARM_UP, RUNS = 2, 11
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import torch
 
+from tans_core.cross_modal.describe import describe
 from tans_core.errors import TrainingError
-from tans_core.records import Failure, ImageDataset, Job, Outcome, Seconds
+from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import CPU
 from tans_core.training.standalone import train_pair
 
 
 class WorkerPool(Protocol):
-    """While the driver lives, every submitted job comes back exactly once, trained or failed."""
+    """While the driver lives, every submitted job comes back exactly once, done or failed."""
 
     workers: int
 
@@ -25,9 +27,9 @@ class WorkerPool(Protocol):
         """How many jobs more it takes now: one at work and one waiting for each worker."""
         ...
 
-    def submit(self, job: Job) -> None: ...
+    def submit(self, job: Job | DescribeJob) -> None: ...
 
-    def next_outcome(self, timeout_s: float) -> Outcome | None:
+    def next_outcome(self, timeout_s: float) -> Outcome | Described | None:
         """The next job that came back; None where none did in time."""
         ...
 
@@ -37,21 +39,21 @@ class WorkerPool(Protocol):
 
 
 def perform(
-    job: Job,
+    job: Job | DescribeJob,
     dataset: ImageDataset,
     search_space: SearchSpace,
     worker: str,
     began: float,
     stop: Callable[[], None],
     device: torch.device,
-) -> Outcome:
+) -> Outcome | Described:
     """Do a job, whatever happens: an error becomes a failure with its cause.
 
     Args:
         began: when the worker began with it (monotonic), before the dataset was loaded.
         stop: called at every step; raises to give the job up without an outcome.
     """
-    loaded = time.monotonic()
+    load_s = time.monotonic() - began
 
     def check() -> None:
         stop()
@@ -59,12 +61,23 @@ def perform(
             raise TrainingError(f"not done within its deadline of {job.deadline_s:.0f} s")
 
     try:
+        if isinstance(job, DescribeJob):
+            record = describe(dataset)
+            seconds = Seconds(load=load_s, evaluate=time.monotonic() - began - load_s)
+            return Described(job=job, worker=worker, seconds=seconds, record=record)
         trained, seconds = train_pair(job.identity, dataset, search_space, check=check, device=device)
+        return Outcome(job=job, worker=worker, seconds=replace(seconds, load=load_s), trained=trained)
     except Exception as error:  # a worker outlives every job: the cause goes to the journal
-        lost = Seconds(load=loaded - began, train=time.monotonic() - loaded)
-        return Outcome(job=job, worker=worker, seconds=lost, failure=Failure(type(error).__name__, str(error)))
-    seconds = Seconds(loaded - began, seconds.train, seconds.evaluate, seconds.write)
-    return Outcome(job=job, worker=worker, seconds=seconds, trained=trained)
+        cause = Failure(type(error).__name__, str(error))
+        seconds = Seconds(load=load_s, train=time.monotonic() - began - load_s)
+        return failed(job, worker, seconds, cause)
+
+
+def failed(job: Job | DescribeJob, worker: str, seconds: Seconds, cause: Failure) -> Outcome | Described:
+    """The outcome of a job that gave nothing."""
+    if isinstance(job, DescribeJob):
+        return Described(job=job, worker=worker, seconds=seconds, failure=cause)
+    return Outcome(job=job, worker=worker, seconds=seconds, failure=cause)
 
 
 class InlinePool:
@@ -79,19 +92,19 @@ class InlinePool:
         self._datasets = datasets
         self._search_space = search_space
         self._stop = stop
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[Job | DescribeJob] = deque()
 
     def free(self) -> int:
         return 1 - len(self._waiting)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | DescribeJob) -> None:
         self._waiting.append(job)
 
-    def next_outcome(self, timeout_s: float) -> Outcome | None:
+    def next_outcome(self, timeout_s: float) -> Outcome | Described | None:
         if not self._waiting:
             return None
         job = self._waiting[0]
-        dataset = self._datasets[job.identity.fingerprint]
+        dataset = self._datasets[job.fingerprint]
         outcome = perform(job, dataset, self._search_space, "inline", time.monotonic(), self._stop, CPU)
         self._waiting.popleft()
         return outcome

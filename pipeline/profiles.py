@@ -1,41 +1,49 @@
-"""What a zoo keeps of a dataset: looked at once, before anything is trained on it."""
+"""Looking at datasets, once, before anything is trained on them: the workers look, the zoo keeps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.pools import WorkerPool
 from pipeline.progress import Progress
+from pipeline.signals import StopRequest
 from pipeline.zoo import Zoo
-from tans_core.cross_modal.features import extract_features, keeps_class_when_mirrored
-from tans_core.records import DatasetRecord, ImageDataset
-from tans_core.search_space.ofa_lite import lite0_backbone
+from tans_core.errors import PoolError
+from tans_core.records import DatasetRecord, Described, DescribeJob, ImageDataset
+
+ATTEMPTS = 3
 
 
-def record_datasets(store: Zoo, datasets: Sequence[ImageDataset]) -> list[DatasetRecord]:
-    """The zoo's records of these datasets, in their order; those it has not seen yet are added."""
-    known = store.snapshot().datasets
-    progress, backbone, records = Progress(), None, []
-    for number, dataset in enumerate(datasets, start=1):
-        if dataset.fingerprint not in known:
-            backbone = backbone or lite0_backbone()
-            progress.show(f"looking at {dataset.name} ({number} of {len(datasets)})")
-            known = {**known, dataset.fingerprint: store.record_dataset(describe(dataset, backbone))}
-        records.append(known[dataset.fingerprint])
-    return records
+def record_datasets(
+    store: Zoo, datasets: Sequence[ImageDataset], pool: WorkerPool, deadline_s: float, stop: StopRequest
+) -> list[DatasetRecord]:
+    """The zoo's records of these datasets, in their order; those it has not seen yet are looked at and kept.
 
-
-def describe(dataset: ImageDataset, backbone) -> DatasetRecord:
-    """The record of one dataset: its counts, features of the frozen backbone, whether it may be mirrored."""
-    return DatasetRecord(
-        fingerprint=dataset.fingerprint,
-        spec=dataset.spec,
-        name=dataset.name,
-        source=dataset.source,
-        licence=dataset.licence,
-        class_names=dataset.class_names,
-        counts=dataset.counts(),
-        chance=dataset.chance,
-        channels=dataset.images.shape[1],
-        mirror=keeps_class_when_mirrored(dataset, backbone),
-        features=extract_features(dataset, backbone),
-    )
+    Raises:
+        PoolError: looking at a dataset failed three times.
+    """
+    known = dict(store.snapshot().datasets)
+    missing = [dataset for dataset in datasets if dataset.fingerprint not in known]
+    waiting = [
+        (DescribeJob(fingerprint=each.fingerprint, name=each.name, deadline_s=deadline_s), 1) for each in missing
+    ]
+    at_work: dict[str, int] = {}
+    progress = Progress()
+    while (waiting or at_work) and not stop:
+        while waiting and pool.free():
+            job, attempt = waiting.pop(0)
+            at_work[job.fingerprint] = attempt
+            pool.submit(job)
+        outcome = pool.next_outcome(1.0)
+        if not isinstance(outcome, Described):
+            continue
+        attempt = at_work.pop(outcome.job.fingerprint)
+        if outcome.record is not None:
+            known[outcome.job.fingerprint] = store.record_dataset(outcome.record)
+            progress.show(f"looked at {len(missing) - len(waiting) - len(at_work)} of {len(missing)} datasets")
+        elif attempt < ATTEMPTS:
+            waiting.append((outcome.job, attempt + 1))
+        else:
+            assert outcome.failure is not None
+            raise PoolError(f"looking at {outcome.job.name} failed {ATTEMPTS} times: {outcome.failure.message}")
+    return [known[dataset.fingerprint] for dataset in datasets if dataset.fingerprint in known]

@@ -204,14 +204,26 @@ class PairIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One thing for a worker to do. `choice` says why; only `identity` may change what comes out."""
+    """A pair to be trained. `choice` says why; only `identity` may change what comes out."""
 
     key: str
-    kind: str  # "pair"
     name: str  # for people: "wesnoth-units 3f9a"
     identity: PairIdentity
     attempt: Attempt
     choice: Choice
+    deadline_s: float
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeJob:
+    """A dataset to be looked at before anything is trained on it."""
+
+    fingerprint: str
+    name: str
     deadline_s: float
 
 
@@ -272,12 +284,23 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outcome:
-    """What a worker returns for a job: exactly one of `trained` and `failure`."""
+    """What a worker returns for a pair: exactly one of `trained` and `failure`."""
 
     job: Job
     worker: str
     seconds: Seconds
     trained: TrainedPair | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Described:
+    """What a worker returns for a dataset it looked at: exactly one of `record` and `failure`."""
+
+    job: DescribeJob
+    worker: str
+    seconds: Seconds
+    record: DatasetRecord | None = None
     failure: Failure | None = None
 
 

@@ -34,7 +34,6 @@ def pair_jobs(
         jobs.append(
             Job(
                 key=identity.key,
-                kind="pair",
                 name=f"{dataset.name} {identity.key[:6]}",
                 identity=identity,
                 attempt=Attempt("run", 1),

@@ -12,8 +12,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
 from pipeline.on_ray.trainer import Trainer
+from pipeline.pools import failed
 from tans_core.errors import PoolError
-from tans_core.records import Failure, ImageDataset, Job, Outcome, Seconds
+from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace
 
 START_TIMEOUT_S = 120
@@ -25,7 +26,7 @@ GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a w
 class _Worker:
     name: str
     actor: Any  # Ray gives its handles no type
-    queue: deque[tuple[Job, Any]] = field(default_factory=deque)
+    queue: deque[tuple[Job | DescribeJob, Any]] = field(default_factory=deque)
     head_since: float = 0.0
     waking: Any = None  # an answer awaited after a loss: until then it gets no job
 
@@ -44,7 +45,7 @@ class RayPool:
         gpus_per_worker: float,
     ) -> None:
         self.workers = workers
-        self._homeless: deque[Job] = deque()
+        self._homeless: deque[Job | DescribeJob] = deque()
         self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
         self._supernet = ray.put(search_space)
         remote = ray.remote(Trainer)
@@ -68,11 +69,11 @@ class RayPool:
         awake = sum(QUEUED - len(worker.queue) for worker in self._workers if worker.waking is None)
         return max(0, awake - len(self._homeless))
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job | DescribeJob) -> None:
         self._homeless.append(job)
         self._house()
 
-    def next_outcome(self, timeout_s: float) -> Outcome | None:
+    def next_outcome(self, timeout_s: float) -> Outcome | Described | None:
         ends = time.monotonic() + timeout_s
         while True:
             self._house()
@@ -102,14 +103,15 @@ class RayPool:
                 return
             worker = min(awake, key=lambda each: len(each.queue))
             job = self._homeless.popleft()
-            reference = worker.actor.train.options(name=f"train {job.name}").remote(
-                job, [self._supernet, self._dataset_references[job.identity.fingerprint]]
+            doing = "look at" if isinstance(job, DescribeJob) else "train"
+            reference = worker.actor.perform.options(name=f"{doing} {job.name}").remote(
+                job, [self._supernet, self._dataset_references[job.fingerprint]]
             )
             if not worker.queue:
                 worker.head_since = time.monotonic()
             worker.queue.append((job, reference))
 
-    def _take(self, worker: _Worker) -> Outcome:
+    def _take(self, worker: _Worker) -> Outcome | Described:
         job, reference = worker.queue.popleft()
         busy_since, worker.head_since = worker.head_since, time.monotonic()
         try:
@@ -122,7 +124,7 @@ class RayPool:
         except RayError as error:
             cause = Failure(type(error).__name__, str(error).splitlines()[0])
         seconds = Seconds(train=time.monotonic() - busy_since)
-        return Outcome(job=job, worker=worker.name, seconds=seconds, failure=cause)
+        return failed(job, worker.name, seconds, cause)
 
     def _woken(self, worker: _Worker) -> None:
         try:

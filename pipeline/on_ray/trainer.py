@@ -9,7 +9,7 @@ import ray
 import torch
 
 from pipeline.pools import perform
-from tans_core.records import ImageDataset, Job, Outcome
+from tans_core.records import Described, DescribeJob, ImageDataset, Job, Outcome
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import keep_going
 
@@ -32,12 +32,12 @@ class Trainer:
         """Answers once the actor is up; gives the node it is on."""
         return ray.get_runtime_context().get_node_id()
 
-    def train(self, job: Job, references: list[ray.ObjectRef]) -> Outcome:
-        """Train a job's pair. Search space and dataset come through the object store when they are not here yet."""
+    def perform(self, job: Job | DescribeJob, references: list[ray.ObjectRef]) -> Outcome | Described:
+        """Do a job. Search space and dataset come through the object store when they are not here yet."""
         began = time.monotonic()
         supernet, dataset = references
         self._search_space = self._search_space or ray.get(supernet)
-        images = self._dataset(job.identity.fingerprint, dataset)
+        images = self._dataset(job.fingerprint, dataset)
         return perform(job, images, self._search_space, self._name, began, keep_going, self._device)
 
     def _dataset(self, fingerprint: str, reference: ray.ObjectRef) -> ImageDataset:

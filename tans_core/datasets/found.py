@@ -1,0 +1,39 @@
+"""What a source hands to `split.py`: pictures with their classes, not yet decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from tans_core.datasets.spec import Spec
+from tans_core.records import Skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One entry that is or claims to be a picture. `class_name` is None where it has no label."""
+
+    path: str  # for people and for the report, exact
+    class_name: str | None
+    in_test: bool  # stands in a labelled test part that the data brings
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """All that one source found. `pictures` may be a stream that is read once."""
+
+    spec: Spec
+    name: str
+    source: str
+    licence: str
+    pictures: Iterable[Found]
+    skipped: tuple[Skipped, ...] = ()
+    ignored: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def some(names: Iterable[str], limit: int = 5) -> str:
+    """The first few of many names, for a message."""
+    names = list(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")

@@ -1,0 +1,240 @@
+"""From what a source found to datasets: identity, duplicates, classes, groups, fingerprint and split.
+
+Axes: N images, C channels, S side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from tans_core.datasets.found import Collection, Found, some
+from tans_core.datasets.pictures import Picture, Rejected, decode, letterbox, quiet_decoders
+from tans_core.errors import DatasetError
+from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
+
+MOST_CLASSES, FEWEST_IMAGES = 20, 5
+TEST, VALIDATION = 0.20, 0.16  # shares of a class where no test part was given
+VALIDATION_BESIDE_TEST = 0.20  # share of the rest where one was
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    path: str
+    class_name: str
+    in_test: bool
+    picture: Picture
+
+
+def datasets_of(collection: Collection, image_size: int) -> list[ImageDataset]:
+    """Decode a collection and deal it: one dataset, or groups of 2 to 20 classes.
+
+    Raises:
+        DatasetError: fewer than two classes of at least five distinct pictures.
+    """
+    skipped = _Skips(collection.skipped)
+    images = _distinct(list(_decoded(collection.pictures, image_size, skipped)), skipped)
+    images = [image for image in images if image.class_name not in collection.spec.options.without]
+    classes: dict[str, list[_Image]] = defaultdict(list)
+    for image in images:
+        classes[image.class_name].append(image)
+    sides = {name: _deal(members) for name, members in classes.items()}
+    dropped = [
+        f"class {name!r} is dropped: {len(members)} distinct pictures, {len(sides[name][0])} / {len(sides[name][1])} / "
+        f"{len(sides[name][2])} in training, validation and test"
+        for name, members in sorted(classes.items())
+        if len(members) < FEWEST_IMAGES or not all(sides[name])
+    ]
+    kept = sorted(name for name, members in classes.items() if len(members) >= FEWEST_IMAGES and all(sides[name]))
+    if len(kept) < 2:
+        raise DatasetError(_too_few(collection, classes, dropped, skipped))
+    groups = _groups(kept)
+    report = ReadingReport(
+        skipped=skipped.report(),
+        ignored=collection.ignored,
+        dropped_classes=tuple(dropped),
+        notes=(*collection.notes, *_notes(images)),
+    )
+    wanted = collection.spec.options.group
+    if wanted is not None and wanted[1] != len(groups):
+        raise DatasetError(f"{collection.spec}: its classes are dealt into {len(groups)} groups, not {wanted[1]}")
+    return [
+        _dataset(collection, report, names, sides, number, len(groups), image_size)
+        for number, names in enumerate(groups, start=1)
+        if wanted is None or wanted[0] == number
+    ]
+
+
+def _decoded(pictures: Iterable[Found], image_size: int, skipped: _Skips) -> Iterator[_Image]:
+    """One stream: so many pictures at a time as there are cores, scaled ones are all that is kept."""
+    with quiet_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        stream = iter(pictures)
+        while batch := list(islice(stream, 256)):
+            results = pool.map(lambda found: decode(found.read(), found.path, image_size), batch)
+            for found, result in zip(batch, results):
+                if isinstance(result, Rejected):
+                    skipped.add(result.reason, found.path)
+                elif found.class_name is None:
+                    skipped.add("no class", found.path)
+                else:
+                    yield _Image(found.path, found.class_name, found.in_test, result)
+
+
+def _distinct(images: Sequence[_Image], skipped: _Skips) -> list[_Image]:
+    """Equal images once; one that stands under two classes is dropped from both. A copy in a test part stays."""
+    copies: dict[str, list[_Image]] = defaultdict(list)
+    for image in images:
+        copies[image.picture.image_hash].append(image)
+    kept = []
+    for same in copies.values():
+        if len({image.class_name for image in same}) > 1:
+            for image in same:
+                skipped.add("the same picture under two classes", image.path)
+            continue
+        first = next((image for image in same if image.in_test), same[0])
+        kept.append(first)
+        for image in same:
+            if image is not first:
+                skipped.add("copy", image.path)
+    return kept
+
+
+def _deal(members: Sequence[_Image]) -> tuple[list[_Image], list[_Image], list[_Image]]:
+    """Training, validation and test of one class, by the order of the hash of the image's hash."""
+    test = [image for image in members if image.in_test]
+    rest = sorted((image for image in members if not image.in_test), key=_order)
+    if test:
+        validation_count = round(VALIDATION_BESIDE_TEST * len(rest))
+    else:
+        test_count = max(1, round(TEST * len(rest)))
+        test, rest = rest[:test_count], rest[test_count:]
+        validation_count = max(1, round(VALIDATION / (1 - TEST) * len(rest)))
+    return rest[validation_count:], rest[:validation_count], sorted(test, key=_order)
+
+
+def _order(image: _Image) -> str:
+    return content_hash(image.picture.image_hash.encode())
+
+
+def _groups(names: Sequence[str]) -> list[list[str]]:
+    """Classes dealt in turn into as few groups of at most 20 as there can be, of nearly equal size."""
+    count = -(-len(names) // MOST_CLASSES)
+    size, larger = divmod(len(names), count)
+    places = [size + (number < larger) for number in range(count)]
+    stream = iter(names)
+    return [list(islice(stream, place)) for place in places]
+
+
+def _dataset(
+    collection: Collection,
+    report: ReadingReport,
+    names: Sequence[str],
+    sides: dict[str, tuple[list[_Image], list[_Image], list[_Image]]],
+    number: int,
+    groups: int,
+    image_size: int,
+) -> ImageDataset:
+    parts = [[image for name in names for image in sides[name][side]] for side in range(3)]
+    parts = [sorted(part, key=_order) for part in parts]
+    images = [image for part in parts for image in part]
+    channels = 3 if any(image.picture.scaled_CHW.shape[0] == 3 for image in images) else 1
+    scale = _DeepScale(image.picture for image in images)
+    pixels = np.stack([letterbox(scale.to_bytes(image.picture), channels, image_size) for image in images])
+    bounds = np.cumsum([0, *map(len, parts)])
+    train, validation, test = (torch.arange(int(bounds[side]), int(bounds[side + 1])) for side in range(3))
+    spec = collection.spec.with_group(number, groups) if groups > 1 else collection.spec
+    return ImageDataset(
+        fingerprint=_fingerprint(images),
+        name=f"{collection.name}-{number}of{groups}" if groups > 1 else collection.name,
+        source=collection.source,
+        spec=str(spec),
+        licence=collection.licence,
+        class_names=tuple(names),
+        images=torch.from_numpy(pixels),
+        labels=torch.tensor([names.index(image.class_name) for image in images]),
+        train=train,
+        validation=validation,
+        test=test,
+        report=report,
+    )
+
+
+def _fingerprint(images: Sequence[_Image]) -> str:
+    """BLAKE2b-128 over the sorted list of (class name, image hash, given side)."""
+    lines = sorted(
+        f"{image.class_name}\0{image.picture.image_hash}\0{'test' if image.in_test else ''}\n" for image in images
+    )
+    digest = hashlib.blake2b(digest_size=16)
+    for line in lines:
+        digest.update(line.encode())
+    return digest.hexdigest()
+
+
+class _DeepScale:
+    """One scale for the deep pictures of a dataset: the smallest of 8, 10, 12, 14 and 16 bits that holds them all."""
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        deep = [picture for picture in pictures if picture.deep]
+        integers = [picture.greatest for picture in deep if picture.deep == "integers"]
+        greatest = max(integers, default=0)
+        self._top = next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if greatest < 2**bits)
+        floats = [picture for picture in deep if picture.deep == "floats"]
+        self._least = min((picture.least for picture in floats), default=0.0)
+        self._span = max((picture.greatest for picture in floats), default=1.0) - self._least or 1.0
+
+    def to_bytes(self, picture: Picture) -> np.ndarray:
+        if not picture.deep:
+            return picture.scaled_CHW
+        least, span = (0.0, self._top) if picture.deep == "integers" else (self._least, self._span)
+        return np.clip(np.rint((picture.scaled_CHW - least) * (255 / span)), 0, 255).astype(np.uint8)
+
+
+class _Skips:
+    """Paths by reason, in the order they were met."""
+
+    def __init__(self, given: Sequence[Skipped]) -> None:
+        self._paths: dict[str, list[str]] = {each.reason: list(each.paths) for each in given}
+
+    def add(self, reason: str, path: str) -> None:
+        self._paths.setdefault(reason, []).append(path)
+
+    def report(self) -> tuple[Skipped, ...]:
+        return tuple(Skipped(reason=reason, paths=tuple(paths)) for reason, paths in self._paths.items())
+
+
+def _notes(images: Sequence[_Image]) -> list[str]:
+    frames = sum(image.picture.frames for image in images)
+    tiny = sum(max(image.picture.width, image.picture.height) < 8 for image in images)
+    colours = Counter(image.picture.scaled_CHW.shape[0] for image in images)
+    sizes = [(image.picture.width, image.picture.height) for image in images]
+    notes = [f"pictures of {_span(sizes)} pixels"] if sizes else []
+    if len(colours) > 1:
+        notes.append(f"{colours[1]:,} grey and {colours[3]:,} colour pictures, trained in RGB")
+    if frames:
+        notes.append(f"{frames:,} have more than one frame, the first is used")
+    if tiny:
+        notes.append(f"{tiny:,} are smaller than 8 pixels")
+    return notes
+
+
+def _span(sizes: Sequence[tuple[int, int]]) -> str:
+    smallest, largest = min(sizes, key=max), max(sizes, key=max)
+    one, other = f"{smallest[0]}x{smallest[1]}", f"{largest[0]}x{largest[1]}"
+    return one if one == other else f"{one} to {other}"
+
+
+def _too_few(collection: Collection, classes: dict[str, list[_Image]], dropped: Sequence[str], skipped: _Skips) -> str:
+    found = f"{collection.spec}: {len(classes)} classes with pictures ({some(sorted(classes)) or 'none'})"
+    reasons = [f"{len(each.paths):,} skipped as {each.reason}" for each in skipped.report()]
+    return "; ".join(
+        [found, *dropped[:5], *reasons]
+        + [f"at least two classes of {FEWEST_IMAGES} distinct pictures are needed: one folder a class"]
+    )

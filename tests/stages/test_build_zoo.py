@@ -1,0 +1,170 @@
+"""Building a zoo: what is refused at the door, what a failure does, what a restart does."""
+
+import math
+
+import pytest
+
+import pipeline.pools
+from pipeline.build_zoo import build_zoo
+from pipeline.cli import run
+from pipeline.zoo import Zoo
+from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
+
+SPECS = ["starter:lfw-faces", "starter:ground-textures"]
+
+
+def _build(zoo, **arguments):
+    given = {"pairs": 3, "preset_name": "smoke", "workers": 0} | arguments
+    return build_zoo(str(zoo), given.pop("datasets", SPECS), **given)
+
+
+@pytest.mark.parametrize("number", [0, -1])
+@pytest.mark.parametrize("amount", ["pairs", "more"])
+def test_fewer_than_one_pair_is_refused(tmp_path, amount, number):
+    with pytest.raises(ConfigError, match=f"{amount} must be at least 1, got {number}"):
+        _build(tmp_path / "zoo", **{"pairs": None, amount: number})
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_the_same_command_again_has_nothing_to_do(tmp_path):
+    first = _build(tmp_path / "zoo")
+    again = _build(tmp_path / "zoo")
+    assert (first.pairs, again.pairs, again.utilisation) == (3, 3, None)
+    assert _build(tmp_path / "zoo", pairs=None, more=1).pairs == 4
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"preset_name": "laptop"}, "keeps --preset smoke and laptop was asked for"),
+        ({"image_size": 64}, "keeps --image-size 32 and 64"),
+        ({"search_space": "ofa-mbv3"}, "keeps --search-space ofa-lite"),
+        ({"seed": 7}, "keeps --seed 0 and 7"),
+    ],
+)
+def test_flags_that_disagree_with_the_zoo_are_refused(tmp_path, flags, message):
+    _build(tmp_path / "zoo", pairs=1)
+    with pytest.raises(ConfigError, match=message):
+        _build(tmp_path / "zoo", pairs=2, **{"preset_name": None} | flags)
+    assert Zoo.open(str(tmp_path / "zoo")).row_count() == 1
+
+
+def test_more_workers_than_cpus_are_refused_before_anything_starts(tmp_path):
+    with pytest.raises(PoolError, match="1000 workers want one CPU each and this machine has"):
+        _build(tmp_path / "zoo", workers=1000)
+
+
+def test_an_image_size_that_the_space_cannot_do_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="multiples of 32, got 50"):
+        _build(tmp_path / "zoo", image_size=50)
+
+
+def test_a_spec_that_is_none_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="nothing:there"):
+        _build(tmp_path / "zoo", datasets=["nothing:there"])
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_a_failing_pair_is_left_with_its_cause_and_the_build_goes_on(tmp_path, monkeypatch):
+    """The first candidate has a loss that is not finite, three times: the real loop raises that error."""
+    poisoned = []
+
+    def train(identity, dataset, search_space, **rest):
+        poisoned.append(identity.key) if not poisoned else None
+        if identity.key == poisoned[0]:
+            raise TrainingError(f"the loss of epoch 1 on {dataset.name} is {math.nan}: lower peak_lr")
+        return real(identity, dataset, search_space, **rest)
+
+    real = pipeline.pools.train_pair
+    monkeypatch.setattr(pipeline.pools, "train_pair", train)
+    built = _build(tmp_path / "zoo")
+    assert (built.pairs, built.failures) == (3, 1)
+    zoo = Zoo.open(str(tmp_path / "zoo"))
+    failures = [event.payload for event in zoo.journal.events() if event.kind == "failure"]
+    assert [failure["final"] for failure in failures] == [False, False, True]
+    assert failures[-1]["key"] == poisoned[0] and "is nan: lower peak_lr" in failures[-1]["message"]
+    assert poisoned[0] not in zoo.snapshot().row_by_key
+    monkeypatch.setattr(pipeline.pools, "train_pair", real)
+    grown = _build(tmp_path / "zoo", pairs=5)
+    assert grown.failures == 0 and poisoned[0] not in zoo.snapshot().row_by_key  # left for good
+
+
+def test_when_every_pair_fails_the_build_ends_with_the_cause(tmp_path, monkeypatch):
+    def train(*_arguments, **_rest):
+        raise TrainingError("the recipe is broken")
+
+    monkeypatch.setattr(pipeline.pools, "train_pair", train)
+    with pytest.raises(PoolError, match=r"5 pairs in a row failed.*TrainingError: the recipe is broken"):
+        _build(tmp_path / "zoo", pairs=50)
+
+
+def test_a_build_that_was_cut_chooses_as_the_unbroken_one(tmp_path):
+    _build(tmp_path / "whole", pairs=12)
+    for pairs in (4, 9, 12):
+        _build(tmp_path / "cut", pairs=pairs)
+    whole, cut = (Zoo.open(str(tmp_path / name)).snapshot().rows for name in ("whole", "cut"))
+    assert [row.key for row in whole] == [row.key for row in cut]
+    assert [row.val_correct_by_class for row in whole] == [row.val_correct_by_class for row in cut]
+    assert [row.choice.expected_gain for row in whole] == [row.choice.expected_gain for row in cut]
+
+
+def test_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monkeypatch):
+    class Died(BaseException):
+        """As SIGKILL, it lets nothing be tidied up after it."""
+
+    def die(identity, *_arguments, **_rest):
+        died.append(identity.key)
+        raise Died
+
+    real, died = pipeline.pools.train_pair, []
+    _build(tmp_path / "zoo", pairs=1)
+    monkeypatch.setattr(pipeline.pools, "train_pair", die)
+    monkeypatch.setattr("pipeline.growth.COMMIT_S", 0.0)
+    with pytest.raises(Died):
+        _build(tmp_path / "zoo", pairs=3)
+    monkeypatch.setattr(pipeline.pools, "train_pair", real)
+    _build(tmp_path / "zoo", pairs=3)
+    rows = Zoo.open(str(tmp_path / "zoo")).snapshot().rows
+    assert len({row.key for row in rows}) == len(rows) == 3
+
+
+def test_random_is_the_control(tmp_path):
+    _build(tmp_path / "zoo", acquisition="random", pairs=10)
+    rows = Zoo.open(str(tmp_path / "zoo")).snapshot().rows
+    assert {row.choice.chosen_by for row in rows} == {"random"}
+
+
+def test_hours_bound_the_build(tmp_path):
+    built = _build(tmp_path / "zoo", hours=0.0)
+    assert built.pairs == 0 and built.utilisation is None
+
+
+def test_a_dry_run_trains_nothing(tmp_path, capfd):
+    arguments = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", *SPECS, "--pairs", "5", "--dry-run"]
+    assert run([*arguments, "--preset", "smoke"]) == 0
+    assert "5 pairs, about" in capfd.readouterr().out
+    assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (
+            ["build-zoo", "--zoo", "z", "--datasets", "starter:all", "--pairs", "0"],
+            1,
+            "pairs must be at least 1, got 0",
+        ),
+        (
+            ["build-zoo", "--zoo", "z", "--datasets", "starter:all"],
+            2,
+            "one of the arguments --pairs --more is required",
+        ),
+        (["zoo", "show", "--zoo", "nowhere"], 1, "there is no zoo at"),
+        (["nothing"], 2, "invalid choice"),
+    ],
+)
+def test_exit_status_and_message(tmp_path, monkeypatch, capfd, arguments, status, message):
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == status
+    captured = capfd.readouterr()
+    assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
