@@ -89,7 +89,6 @@ def outcome(number: int, run: str = "run-a", weights: bytes | None = None, featu
     )
     job = Job(
         key=identity.key,
-        kind="pair",
         name=f"birds {number}",
         identity=identity,
         attempt=Attempt(run, 1),

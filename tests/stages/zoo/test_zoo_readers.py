@@ -1,0 +1,80 @@
+"""Other people's tools read the tables, in a folder called `my zoo é`: the one-liners of the README.
+
+All by Delta's `scan`: after its `to_pandas` a process may abort at its end (2 of 40 did), and list columns of
+strings need pandas' Arrow types.
+"""
+
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+from zoo_examples import DATASET, new_zoo
+
+from pipeline.latency import Latency
+
+
+@pytest.fixture(scope="module", params=[3, 66], ids=["appended", "compacted"])
+def zoo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("readers") / "my zoo é"
+    zoo = new_zoo(folder, rows=request.param)
+    zoo.journal.append("run-a", [("start", {"rows": request.param})])
+    zoo.write_latencies([Latency("k", "cpu", 1, 1.0, 2.0, 3.0, 15)])
+    return folder
+
+
+def row_count(zoo: Path) -> int:
+    return len(list((zoo / "weights").rglob("*.safetensors")))
+
+
+def test_pandas(zoo: Path):
+    rows = pa.table(DeltaTable(zoo / "rows").scan()).to_pandas(types_mapper=pd.ArrowDtype)
+    assert len(rows) == row_count(zoo)
+    assert (rows.val_correct / rows.val_total == 0.75).all()
+    assert rows.dataset.unique().tolist() == [DATASET.name]
+    assert list(rows.set_index("sequence").topology[1]) == [3, 5, 7, 1]
+
+
+def test_polars(zoo: Path):
+    rows = pl.DataFrame(DeltaTable(zoo / "rows").scan())
+    assert rows.height == row_count(zoo)
+    assert rows.select(pl.col("val_correct") / pl.col("val_total")).to_series().unique().to_list() == [0.75]
+    assert rows["committed_at"].dtype == pl.Datetime("us", "UTC")
+
+
+def test_duckdb(zoo: Path):
+    rows = DeltaTable(zoo / "rows").scan()  # noqa: F841  DuckDB finds it by its name
+    best = "select dataset, count(*), max(val_correct / val_total), max(curve[2].val_total) from rows group by 1"
+    assert duckdb.execute(best).fetchall() == [(DATASET.name, row_count(zoo), 0.75, 4)]
+
+
+@pytest.mark.parametrize("table", ["rows", "datasets", "journal", "latencies"])
+def test_every_table_is_read_by_all_three(zoo: Path, table: str):
+    there = DeltaTable(zoo / table)
+    scanned = there.scan()  # noqa: F841
+    counts = {
+        pa.table(there.scan()).to_pandas(types_mapper=pd.ArrowDtype).shape[0],
+        pl.DataFrame(there.scan()).height,
+        duckdb.execute("select * from scanned").df().shape[0],
+    }
+    assert len(counts) == 1 and counts != {0}
+
+
+@pytest.mark.ray
+def test_ray_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    import ray
+
+    zoo = tmp_path / "my zoo é"
+    new_zoo(zoo, rows=3)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        rows = ray.data.read_delta(str(zoo / "rows")).take_all()
+        assert sorted(row["sequence"] for row in rows) == [0, 1, 2]
+        assert {row["val_correct"] for row in rows} == {3}
+    finally:
+        ray.shutdown()
