@@ -1,0 +1,55 @@
+"""Contrastive losses, both ways: each query finds its network, each network its query.
+
+Axes: K datasets of a batch, one row each. `negative_KK[i, j]` says whether j may be a negative of i; those of one
+source never are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+MARGIN = 0.2  # of the authors' code
+TEMPERATURE = 0.1
+
+
+def negatives(sources: Sequence[str]) -> Tensor:
+    """Which datasets may be each other's negatives, bool (K, K): those of different sources."""
+    return torch.tensor([[one != other for other in sources] for one in sources])
+
+
+def infonce(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
+    """Cross-entropy of the own entry among it and the negatives, mean over both ways."""
+    own = torch.eye(len(similarity_KK), dtype=torch.bool)
+    logits = (similarity_KK / TEMPERATURE).masked_fill(~(negative_KK | own), -torch.inf)
+    target = torch.arange(len(logits))
+    return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
+
+
+def sum_of_hinges(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
+    """max(0, margin + s- - s+), summed over all negatives of both ways; mean over the datasets.
+
+    What the authors' code trains (VSE), where the sum is over the datasets too.
+    """
+    own_K = similarity_KK.diagonal()
+    to_models = (MARGIN + similarity_KK - own_K[:, None]).clamp(min=0)
+    to_queries = (MARGIN + similarity_KK - own_K[None, :]).clamp(min=0)
+    return ((to_models + to_queries) * negative_KK).sum() / len(own_K)
+
+
+def printed(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
+    """Equation 3 as printed: max(0, margin - log(exp(s+) / exp(sum of s-))), mean over datasets and ways.
+
+    For the ablation only: it is 0 as soon as the negatives' sum is low enough, however near one of them is.
+    """
+    own_K, others_KK = similarity_KK.diagonal(), similarity_KK * negative_KK
+    ways = [MARGIN - own_K + others_KK.sum(dim=axis) for axis in (0, 1)]
+    return torch.stack(ways).clamp(min=0).mean()
+
+
+LOSSES: dict[str, Loss] = {"infonce": infonce, "hinges": sum_of_hinges, "printed": printed}

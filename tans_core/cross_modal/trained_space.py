@@ -1,0 +1,102 @@
+"""What comes out of meta-training: the chosen encoders, the index of the zoo's rows, and honest figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tans_core.cross_modal.encoders import SpaceModel
+from tans_core.cross_modal.meta_training import (
+    SpaceConfig,
+    SpaceState,
+    build_model,
+    gallery_ranks,
+    generator_of,
+    predict_rows,
+    train,
+)
+from tans_core.cross_modal.metrics import PredictionMetrics, RetrievalMetrics, prediction_metrics, retrieval_metrics
+from tans_core.cross_modal.space_data import Instances, SpaceData, space_data
+from tans_core.records import ZooSnapshot
+
+REPORT_DRAWS = 200
+FOLDS = 5
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainedSpace:
+    """Encoders as chosen on validation instances; all figures but the curve are of test instances.
+
+    `left_out` is of spaces trained in the same way without the datasets (all of their sources) that are predicted;
+    None where fewer than three sources leave nothing to train on.
+    """
+
+    model: SpaceModel
+    keys: tuple[str, ...]
+    embedding_RE: Tensor  # float32, unit length
+    chosen_step: int
+    curve: Tensor  # columns of `meta_training.CURVE`
+    retrieval: RetrievalMetrics
+    unseen_instances: PredictionMetrics
+    left_out: PredictionMetrics | None
+
+
+def train_space(
+    snapshot: ZooSnapshot,
+    config: SpaceConfig,
+    seed: int,
+    *,
+    resume: SpaceState | None = None,
+    on_checkpoint: Callable[[SpaceState], None] = lambda state: None,
+) -> TrainedSpace:
+    """Train a space over a zoo in this process, and measure it.
+
+    Raises:
+        SpaceError: the rows are of fewer than two sources.
+    """
+    data = space_data(snapshot)
+    return finish_space(data, config, seed, train(data, config, seed, resume=resume, on_checkpoint=on_checkpoint))
+
+
+def finish_space(data: SpaceData, config: SpaceConfig, seed: int, state: SpaceState) -> TrainedSpace:
+    """Measure the chosen encoders of a finished training, and index the rows."""
+    model = build_model(data, config, seed)
+    model.load_state_dict(state.best)
+    model.eval()
+    test = Instances([model.query.project(each) for each in data.test])
+    baseline_R = data.accuracy_R.mean().expand(len(data.keys))
+    with torch.no_grad():
+        embedding_RE = model.embed_models(data.topology_RT, data.response_RF)
+    return TrainedSpace(
+        model=model,
+        keys=data.keys,
+        embedding_RE=embedding_RE,
+        chosen_step=state.best_step,
+        curve=state.curve,
+        retrieval=retrieval_metrics(gallery_ranks(model, data, test, REPORT_DRAWS, config.instances, seed)),
+        unseen_instances=prediction_metrics(predict_rows(model, data, data.test), data.accuracy_R, baseline_R),
+        left_out=_left_out(data, config, seed),
+    )
+
+
+def _left_out(data: SpaceData, config: SpaceConfig, seed: int) -> PredictionMetrics | None:
+    """Leave out a fifth of the sources at a time, train without them, predict their rows."""
+    sources = sorted(set(data.sources))
+    if len(sources) < 3:
+        return None
+    shuffled = torch.randperm(len(sources), generator=generator_of(seed, "folds", len(sources))).tolist()
+    fold_of = {sources[place]: number % FOLDS for number, place in enumerate(shuffled)}
+    predicted, accuracy, baseline = [], [], []
+    for fold in sorted(set(fold_of.values())):
+        out = [place for place, source in enumerate(data.sources) if fold_of[source] == fold]
+        kept = data.only([place for place in range(len(data.names)) if place not in out])
+        unseen = data.only(out)
+        model = build_model(kept, config, seed)
+        model.load_state_dict(train(kept, config, seed).best)
+        predicted.append(predict_rows(model, unseen, unseen.train))
+        accuracy.append(unseen.accuracy_R)
+        baseline.append(kept.accuracy_R.mean().expand(len(unseen.keys)))
+    return prediction_metrics(torch.cat(predicted), torch.cat(accuracy), torch.cat(baseline))
