@@ -81,9 +81,12 @@ class PairEncoder:
     """Turns pairs of the build's datasets and the zoo's search space into rows for the surrogate."""
 
     def __init__(self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int) -> None:
-        drawn_ST = search_space.sample(STANDARDISING_SAMPLES, torch.Generator().manual_seed(1)).double()
-        self._mean_T = drawn_ST.mean(0)
-        self._scale_T = drawn_ST.std(0, correction=0).clamp_min(1e-6) * drawn_ST.shape[1] ** 0.5
+        drawn_ST = search_space.sample(STANDARDISING_SAMPLES, torch.Generator().manual_seed(1))
+        example = search_space.architecture(drawn_ST[0].tolist())
+        topology_groups = (len(example.kernel_sizes), len(example.expand_ratios), len(example.depths))
+        widths_T = torch.tensor([width for width in topology_groups for _ in range(width)])
+        self._mean_T = drawn_ST.double().mean(0)
+        self._scale_T = drawn_ST.double().std(0, correction=0).clamp_min(1e-6) * widths_T.sqrt()
         self.cost_scale = CostScale(search_space, image_size)
         components_DF = _principal_components([dataset.features.train_ND for dataset in datasets])
         numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64)
@@ -91,11 +94,14 @@ class PairEncoder:
         self.design = Design(
             dataset_DF=torch.cat([components_DF, numbers_DF], dim=1),
             dataset_groups=(components_DF.shape[1],) + (1,) * numbers_DF.shape[1],
-            network_groups=(drawn_ST.shape[1], 1, 1),
+            network_groups=(*topology_groups, 1, 1),
         )
 
     def encode(self, dataset_N: Tensor, topology_NT: Tensor) -> Tensor:
-        """Rows [index of the dataset, standardised topology, scaled costs], float64 (N, 1 + T + 2)."""
+        """Rows [index of the dataset, standardised topology, scaled costs], float64 (N, 1 + T + 2).
+
+        Kernel sizes, expansion ratios and depths each add up to variance 1, whatever their number.
+        """
         standardised_NT = (topology_NT.double() - self._mean_T) / self._scale_T
         return torch.cat([dataset_N.double()[:, None], standardised_NT, self.cost_scale(topology_NT)], dim=1)
 
