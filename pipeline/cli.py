@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ EXIT_HELP = "exit status: 0 done (or stopped by SIGTERM with everything kept), 1
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status, whatever libraries do at the end of a process."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' notes to their developers
     status = run(sys.argv[1:] if arguments is None else arguments)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -173,7 +176,13 @@ def _search(given: argparse.Namespace, output: Output) -> int:
         for each in found.entries
     ]
     header = ("row", "from", "similarity", "predicted", "accuracy there", "params", "flops", "latency ms")
-    output.result(found, table(header, rows))
+    start = found.starting_weights
+    text = (
+        f"{table(header, rows)}\n{found.rows_feasible} of {found.rows_searched} rows are feasible; embedded and searched "
+        f"in {found.milliseconds:.1f} ms, after {found.features_s:.1f} s for the features of {_shown(found.query)}.\n"
+        f"Without a source: the architecture of {start.architecture_of} from the zoo's starting weights."
+    )
+    output.result(found, text)
     return 0
 
 

@@ -74,7 +74,7 @@ def test_the_export_needs_torch_and_ofa_alone(house):
         "import sys, importlib.util, torch\n"
         f"spec = importlib.util.spec_from_file_location('loader', {str(LOADER)!r})\n"
         "loader = importlib.util.module_from_spec(spec); spec.loader.exec_module(loader)\n"
-        f"network = loader.load_exported({str(folder / 'network')!r})\n"
+        f"network = loader.load_exported(loader.Path({str(folder / 'network')!r}))\n"
         "print(tuple(network(torch.zeros(2, 3, 32, 32)).shape))\n"
         "assert not any(name.split('.')[0] in ('tans_core', 'pipeline') for name in sys.modules)\n"
     )
