@@ -178,7 +178,7 @@ def _search(given: argparse.Namespace, output: Output) -> int:
     header = ("row", "from", "similarity", "predicted", "accuracy there", "params", "flops", "latency ms")
     start = found.starting_weights
     text = (
-        f"{table(header, rows)}\n{found.rows_feasible} of {found.rows_searched} rows are feasible; embedded and searched "
+        f"{table(header, rows)}\n{found.rows_feasible} of {found.rows_searched} rows are feasible; searched "
         f"in {found.milliseconds:.1f} ms, after {found.features_s:.1f} s for the features of {_shown(found.query)}.\n"
         f"Without a source: the architecture of {start.architecture_of} from the zoo's starting weights."
     )

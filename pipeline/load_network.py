@@ -9,6 +9,7 @@ from pipeline.zoo import Zoo
 from tans_core.errors import ZooError
 from tans_core.records import Row
 from tans_core.search_space import make_search_space
+from tans_core.training.weights import load_into
 
 
 def find_row(zoo: Zoo, key: str) -> Row:
@@ -39,5 +40,5 @@ def load_network(zoo: str, key: str) -> nn.Module:
     network = space.random_subnet(
         space.architecture(row.identity.topology), len(row.class_names), torch.Generator().manual_seed(0)
     )
-    network.load_state_dict(store.load_weights(row))
+    load_into(network, store.load_weights(row))
     return network.eval()

@@ -61,8 +61,18 @@ def train_space(
     return finish_space(data, config, seed, train(data, config, seed, resume=resume, on_checkpoint=on_checkpoint))
 
 
-def finish_space(data: SpaceData, config: SpaceConfig, seed: int, state: SpaceState) -> TrainedSpace:
-    """Measure the chosen encoders of a finished training, and index the rows."""
+def finish_space(
+    data: SpaceData,
+    config: SpaceConfig,
+    seed: int,
+    state: SpaceState,
+    on_pause: Callable[[], None] = lambda: None,
+) -> TrainedSpace:
+    """Measure the chosen encoders of a finished training, and index the rows.
+
+    Args:
+        on_pause: called now and then, for it takes longer than the training; may raise to stop.
+    """
     model = build_model(data, config, seed)
     model.load_state_dict(state.best)
     model.eval()
@@ -78,11 +88,13 @@ def finish_space(data: SpaceData, config: SpaceConfig, seed: int, state: SpaceSt
         curve=state.curve,
         retrieval=retrieval_metrics(gallery_ranks(model, data, test, REPORT_DRAWS, config.instances, seed)),
         unseen_instances=prediction_metrics(predict_rows(model, data, data.test), data.accuracy_R, baseline_R),
-        left_out=_left_out(data, config, seed),
+        left_out=_left_out(data, config, seed, on_pause),
     )
 
 
-def _left_out(data: SpaceData, config: SpaceConfig, seed: int) -> PredictionMetrics | None:
+def _left_out(
+    data: SpaceData, config: SpaceConfig, seed: int, on_pause: Callable[[], None]
+) -> PredictionMetrics | None:
     """Leave out a fifth of the sources at a time, train without them, predict their rows."""
     sources = sorted(set(data.sources))
     if len(sources) < 3:
@@ -95,7 +107,7 @@ def _left_out(data: SpaceData, config: SpaceConfig, seed: int) -> PredictionMetr
         kept = data.only([place for place in range(len(data.names)) if place not in out])
         unseen = data.only(out)
         model = build_model(kept, config, seed)
-        model.load_state_dict(train(kept, config, seed).best)
+        model.load_state_dict(train(kept, config, seed, on_checkpoint=lambda state: on_pause()).best)
         predicted.append(predict_rows(model, unseen, unseen.train))
         accuracy.append(unseen.accuracy_R)
         baseline.append(kept.accuracy_R.mean().expand(len(unseen.keys)))

@@ -64,7 +64,7 @@ def parse_spec(text: str) -> Spec:
     """
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise DatasetError(f"no such kind of dataset: a SPEC is {_FORMS}{_guess_scheme(text)}")
+        raise DatasetError(f"{text!r} is no SPEC of a kind that is known: a SPEC is {_FORMS}{_guess_scheme(text)}")
     found = re.search(r"\?(?=[a-z_]+=)", rest)
     place, options = (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
     subfolder = ""
