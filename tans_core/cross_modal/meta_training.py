@@ -33,8 +33,8 @@ class SpaceConfig:
     steps: int = 300  # shared by the workers
     instances: int = 32  # of a dataset, drawn anew at each step
     loss: str = "infonce"  # or "hinges", "printed"
-    attraction: float = 1.0  # weight of 1 - s+, so that networks lie at their datasets and not only nearer than others
-    keep: float = 1.0  # weight of the queries' squared way from where they lay untrained
+    attraction: float = 5.0  # weight of 1 - s+, so that networks lie at their datasets and not only nearer than others
+    keep: float = 10.0  # weight of the queries' squared way from where they lay untrained
     predictor: float = 30.0  # weight of its squared errors
     dropout: float = 0.2  # of the networks' inputs
     peak_lr: float = 3e-3
