@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tans_core.datasets.spec import Spec
@@ -37,3 +37,9 @@ def some(names: Iterable[str], limit: int = 5) -> str:
     """The first few of many names, for a message."""
     names = list(names)
     return ", ".join(names[:limit]) + (f" and {len(names) - limit:,} more" if len(names) > limit else "")
+
+
+def own_split(counts: Mapping[str, int]) -> str:
+    """The note on a given test part: pictures by side ("train", "val", "test", or "" for no side)."""
+    sides = ((side or "beside them", counts[side]) for side in ("train", "val", "test", "") if counts.get(side))
+    return f"own split: {', '.join(f'{side} {count:,}' for side, count in sides)}; test kept, the rest dealt"

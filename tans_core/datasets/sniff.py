@@ -7,8 +7,11 @@ import re
 HEAD_BYTES = 512
 
 PICTURE_SUFFIXES = frozenset(
-    ".avif .bmp .dcm .dds .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jxl .mpo .pbm .pcx .pgm "
-    ".png .pnm .ppm .psd .qoi .sgi .svg .tga .tif .tiff .webp".split()
+    (".avif", ".bmp", ".dcm", ".dds", ".dib", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif")
+)
+PICTURE_SUFFIXES |= frozenset((".jp2", ".jpe", ".jpeg", ".jpg", ".jxl", ".mpo", ".pbm", ".pcx", ".pgm"))
+PICTURE_SUFFIXES |= frozenset(
+    (".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi", ".svg", ".tga", ".tif", ".tiff", ".webp")
 )
 
 _MAGIC = {
