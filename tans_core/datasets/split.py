@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -18,6 +19,7 @@ import torch
 
 from tans_core.datasets.found import Collection, Found, some
 from tans_core.datasets.pictures import Picture, Rejected, decode, letterbox, quiet_decoders
+from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
@@ -34,6 +36,9 @@ class _Image:
     picture: Picture
 
 
+_Sides = tuple[list[_Image], list[_Image], list[_Image]]  # training, validation, test
+
+
 def datasets_of(collection: Collection, image_size: int) -> list[ImageDataset]:
     """Decode a collection and deal it: one dataset, or groups of 2 to 20 classes.
 
@@ -41,27 +46,24 @@ def datasets_of(collection: Collection, image_size: int) -> list[ImageDataset]:
         DatasetError: fewer than two classes of at least five distinct pictures.
     """
     skipped = _Skips(collection.skipped)
-    images = _distinct(list(_decoded(collection.pictures, image_size, skipped)), skipped)
-    images = [image for image in images if image.class_name not in collection.spec.options.without]
+    images = list(_decoded(collection.pictures, image_size, skipped))
+    images, crossings = _distinct(_without(images, collection.spec), skipped)
     classes: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
         classes[image.class_name].append(image)
-    sides = {name: _deal(members) for name, members in classes.items()}
-    dropped = [
-        f"class {name!r} is dropped: {len(members)} distinct pictures, {len(sides[name][0])} / {len(sides[name][1])} / "
-        f"{len(sides[name][2])} in training, validation and test"
-        for name, members in sorted(classes.items())
-        if len(members) < FEWEST_IMAGES or not all(sides[name])
-    ]
-    kept = sorted(name for name, members in classes.items() if len(members) >= FEWEST_IMAGES and all(sides[name]))
+    given = any(image.in_test for image in images)
+    sides = {name: _deal(members, given) for name, members in sorted(classes.items())}
+    reasons = {name: _why_dropped(parts) for name, parts in sides.items()}
+    dropped = tuple(f"class {name!r} is dropped: {reason}" for name, reason in reasons.items() if reason)
+    kept = [name for name, reason in reasons.items() if not reason]
     if len(kept) < 2:
-        raise DatasetError(_too_few(collection, classes, dropped, skipped))
+        raise DatasetError(_too_few(collection, classes, (*dropped, *crossings), skipped))
     groups = _groups(kept)
     report = ReadingReport(
         skipped=skipped.report(),
         ignored=collection.ignored,
-        dropped_classes=tuple(dropped),
-        notes=(*collection.notes, *_notes(images)),
+        dropped_classes=dropped,
+        notes=(*collection.notes, *crossings, *_notes(images)),
     )
     wanted = collection.spec.options.group
     if wanted is not None and wanted[1] != len(groups):
@@ -78,7 +80,7 @@ def _decoded(pictures: Iterable[Found], image_size: int, skipped: _Skips) -> Ite
     with quiet_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
         stream = iter(pictures)
         while batch := list(islice(stream, 256)):
-            results = pool.map(lambda found: decode(found.read(), found.path, image_size), batch)
+            results = pool.map(lambda found: _read(found, image_size), batch)
             for found, result in zip(batch, results):
                 if isinstance(result, Rejected):
                     skipped.add(result.reason, found.path)
@@ -88,36 +90,93 @@ def _decoded(pictures: Iterable[Found], image_size: int, skipped: _Skips) -> Ite
                     yield _Image(found.path, found.class_name, found.in_test, result)
 
 
-def _distinct(images: Sequence[_Image], skipped: _Skips) -> list[_Image]:
-    """Equal images once; one that stands under two classes is dropped from both. A copy in a test part stays."""
+def _read(found: Found, image_size: int) -> Picture | Rejected:
+    try:
+        data = found.read()
+    except OSError as error:
+        return Rejected(f"cannot be read: {error.strerror or error}")
+    return decode(data, found.path, image_size)
+
+
+def _without(images: Sequence[_Image], spec: Spec) -> list[_Image]:
+    names = {image.class_name for image in images}
+    leave_out = {unicodedata.normalize("NFC", name) for name in spec.options.without}
+    for name in sorted(leave_out - names):
+        near = did_you_mean(name, names) or f"; there are {some(sorted(names))}"
+        raise DatasetError(f"{spec}: without={name}: there is no such class{near}")
+    return [image for image in images if image.class_name not in leave_out]
+
+
+def _distinct(images: Sequence[_Image], skipped: _Skips) -> tuple[list[_Image], list[str]]:
+    """Equal images once; one that stands under two classes is dropped from both. A copy in a test part stays.
+
+    Returns:
+        What is left, and sentences on what crossed from class to class and from side to side.
+    """
     copies: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
         copies[image.picture.image_hash].append(image)
-    kept = []
+    kept: list[_Image] = []
+    contradictions: Counter[tuple[str, ...]] = Counter()
+    crossed = 0
     for same in copies.values():
-        if len({image.class_name for image in same}) > 1:
+        names = sorted({image.class_name for image in same})
+        if len(names) > 1:
+            contradictions[tuple(names)] += 1
             for image in same:
                 skipped.add("the same picture under two classes", image.path)
             continue
         first = next((image for image in same if image.in_test), same[0])
         kept.append(first)
         for image in same:
+            crossing = first.in_test and not image.in_test
+            crossed += crossing
             if image is not first:
-                skipped.add("copy", image.path)
-    return kept
+                skipped.add("copy of a picture in the test part" if crossing else "copy", image.path)
+    left = {image.class_name for image in kept}
+    notes = [_contradiction(names, count, left) for names, count in contradictions.most_common()]
+    if crossed:
+        notes.append(
+            f"{crossed:,} training pictures also stand in the test part: only the copies in the test part stay"
+        )
+    return kept, notes
 
 
-def _deal(members: Sequence[_Image]) -> tuple[list[_Image], list[_Image], list[_Image]]:
-    """Training, validation and test of one class, by the order of the hash of the image's hash."""
+def _contradiction(names: Sequence[str], count: int, left: Set[str]) -> str:
+    both = " and ".join(map(repr, names))
+    if left.isdisjoint(names):
+        return f"classes {both} are copies of each other ({count:,} pictures): leave one out with without={names[-1]}"
+    return f"{count:,} pictures stand under both {both}: all of their copies are skipped"
+
+
+def _deal(members: Sequence[_Image], given: bool) -> _Sides:
+    """Training, validation and test of one class, by the order of the hash of the image's hash.
+
+    Args:
+        given: the data bring a labelled test part; it is kept, even where this class has nothing in it.
+    """
     test = [image for image in members if image.in_test]
     rest = sorted((image for image in members if not image.in_test), key=_order)
-    if test:
-        validation_count = round(VALIDATION_BESIDE_TEST * len(rest))
+    if given:
+        validation_count = min(len(rest), max(1, round(VALIDATION_BESIDE_TEST * len(rest))))
     else:
         test_count = max(1, round(TEST * len(rest)))
         test, rest = rest[:test_count], rest[test_count:]
         validation_count = max(1, round(VALIDATION / (1 - TEST) * len(rest)))
     return rest[validation_count:], rest[:validation_count], sorted(test, key=_order)
+
+
+def _why_dropped(sides: _Sides) -> str:
+    """Why a class cannot be used; empty where it can."""
+    train, validation, test = sides
+    count = len(train) + len(validation) + len(test)
+    if count < FEWEST_IMAGES:
+        return f"{count} distinct pictures, {FEWEST_IMAGES} are needed"
+    if not test:
+        return f"none of its {count:,} distinct pictures is in the test part"
+    if not train:
+        return f"{len(test):,} of its {count:,} distinct pictures are in the test part, which leaves none to train on"
+    return ""
 
 
 def _order(image: _Image) -> str:
@@ -137,7 +196,7 @@ def _dataset(
     collection: Collection,
     report: ReadingReport,
     names: Sequence[str],
-    sides: dict[str, tuple[list[_Image], list[_Image], list[_Image]]],
+    sides: dict[str, _Sides],
     number: int,
     groups: int,
     image_size: int,
@@ -231,10 +290,10 @@ def _span(sizes: Sequence[tuple[int, int]]) -> str:
     return one if one == other else f"{one} to {other}"
 
 
-def _too_few(collection: Collection, classes: dict[str, list[_Image]], dropped: Sequence[str], skipped: _Skips) -> str:
+def _too_few(collection: Collection, classes: dict[str, list[_Image]], said: Sequence[str], skipped: _Skips) -> str:
     found = f"{collection.spec}: {len(classes)} classes with pictures ({some(sorted(classes)) or 'none'})"
     reasons = [f"{len(each.paths):,} skipped as {each.reason}" for each in skipped.report()]
     return "; ".join(
-        [found, *dropped[:5], *reasons]
+        [found, *said[:5], *reasons]
         + [f"at least two classes of {FEWEST_IMAGES} distinct pictures are needed: one folder a class"]
     )
