@@ -145,6 +145,10 @@ def build_zoo(
         PoolError: the workers cannot be had, or every pair fails.
     """
     began = time.monotonic()
+    if workers != 0:
+        from pipeline.on_ray.pool import check_wish
+
+        check_wish(workers, address)
     plan = plan_build(
         zoo,
         datasets,
@@ -257,12 +261,8 @@ def _pool(
     from pipeline.on_ray.pool import RayPool, fitting_workers
     from pipeline.on_ray.session import ray_session
 
-    cores = os.cpu_count() or 1
-    if address is None:
-        fitting_workers(workers, 0.0, False, cores, 0.0)
     with ray_session(address, cpus=workers) as session, stop_on_signals() as stop:
-        cpus = cores if address is None else session.cpus
-        workers, share = fitting_workers(workers, gpus_per_worker, address is not None, cpus, session.gpus)
+        workers, share = fitting_workers(workers, gpus_per_worker, address is not None, session.cpus, session.gpus)
         where = f"; dashboard {session.dashboard}" if session.dashboard else ""
         say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
         pool = RayPool(datasets, plan.search_space, workers, share)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import time
@@ -85,7 +84,10 @@ def meta_train(
     """
     began = time.monotonic()
     out = Path(out).expanduser().absolute()
-    _check_workers(workers, address)
+    if workers != 1:
+        from pipeline.on_ray.pool import check_wish
+
+        check_wish(workers, address)
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
     data = space_data(snapshot)
@@ -106,12 +108,12 @@ def meta_train(
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:
         with _one_thread():
-            state, trained = _train(data, config, seed, workers, address, work, tracker)
+            trained = _train(data, config, seed, workers, address, work, tracker)
         summary = _summary(trained, identity, config, began)
         tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
         save_space(out, identity, trained, store.uri, _metrics(summary, trained))
-        shutil.rmtree(work.folder.parent)
         tracker.finish("FINISHED")
+        shutil.rmtree(work.folder.parent)
         return summary
     except BaseException as error:
         tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
@@ -147,7 +149,7 @@ def _train(
     address: str | None,
     work: _Work,
     tracker: Tracker,
-) -> tuple[SpaceState, TrainedSpace]:
+) -> TrainedSpace:
     """Train to the end and measure, or leave as a signal asks."""
     from pipeline.on_ray.train import SpaceTask, train_in_process, train_on_workers
 
@@ -178,7 +180,7 @@ def _train(
         work.keep(state)
     with _leaving_cleanly() as stop:
         progress.show("measuring, and leaving sources out")
-        return state, finish_space(data, config, seed, state, stop.raise_if_asked)
+        return finish_space(data, config, seed, state, stop.raise_if_asked)
 
 
 @contextmanager
@@ -203,14 +205,6 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _check_workers(workers: int, address: str | None) -> None:
-    """Compare with this machine before anything starts; a cluster is asked when it is joined."""
-    from pipeline.on_ray.pool import fitting_workers
-
-    if workers < 1 or address is None:
-        fitting_workers(workers, 0.0, False, os.cpu_count() or 1, 0.0)
 
 
 def _check_cluster(workers: int, address: str | None, cpus: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError
 
+from pipeline.on_ray.session import knock
 from pipeline.on_ray.trainer import Trainer
 from pipeline.pools import failed
 from tans_core.errors import PoolError
@@ -153,6 +155,17 @@ class RayPool:
         except RayActorError as error:
             self.close()
             raise PoolError(f"a worker could not start: {error}") from error
+
+
+def check_wish(workers: int, address: str | None) -> None:
+    """What can be known before anything starts: that this machine has the CPUs, or that the cluster is there.
+
+    Raises:
+        PoolError: it has not, or is not.
+    """
+    if address is not None:
+        knock(address)
+    fitting_workers(workers, 0.0, False, os.cpu_count() or 1 if address is None else float("inf"), 0.0)
 
 
 def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: float, gpus: float) -> tuple[int, float]:

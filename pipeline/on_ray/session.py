@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from pathlib import Path
 import ray
 
 from tans_core.errors import PoolError
+
+KNOCK_S = 10
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,28 @@ def _join(address: str):
             logging_level=logging.ERROR,
             log_to_driver=False,
         )
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise PoolError(
-            f"no Ray cluster answers at {address!r} ({cause}): check the address, that its head is up, and "
-            "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH if it wants a token; leave --address out to work on this machine"
-        ) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise _no_answer(address, error) from error
+
+
+def knock(address: str) -> None:
+    """Look whether anything listens at HOST:PORT, because Ray itself would ask for a minute before it says no.
+
+    Raises:
+        PoolError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if not (colon and port.isdigit() and "/" not in host):
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+    except OSError as error:
+        raise _no_answer(address, error) from error
+
+
+def _no_answer(address: str, error: Exception) -> PoolError:
+    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return PoolError(
+        f"no Ray cluster answers at {address!r} ({cause}): check the address, that its head is up, and "
+        "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH if it wants a token; leave --address out to work on this machine"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -43,6 +44,7 @@ def train_in_process(
         worker = Worker(wrap=prepare_model)
         return train(task.data, task.config, task.seed, resume=resume, on_checkpoint=on_checkpoint, worker=worker)
 
+    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it greets and says on which device a module is
     trainer = TorchTrainer(
         loop,
         train_loop_config={},
