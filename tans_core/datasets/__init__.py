@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tans_core.datasets.folder import folder_collections
+from tans_core.datasets.kaggle import kaggle_collections
 from tans_core.datasets.parquet import parquet_collections, starter_collections
 from tans_core.datasets.spec import parse_spec
 from tans_core.datasets.split import datasets_of
 from tans_core.errors import DatasetError
 from tans_core.records import ImageDataset
 
-_READERS = {"starter": starter_collections, "folder": folder_collections, "parquet": parquet_collections}
+_READERS = {
+    "starter": starter_collections,
+    "folder": folder_collections,
+    "parquet": parquet_collections,
+    "kaggle": kaggle_collections,
+}
 
 
 def open_datasets(specs: Sequence[str], image_size: int) -> list[ImageDataset]:

@@ -61,7 +61,7 @@ class _Member:
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip or tar file into a new folder, and zips and tars inside it one level deep beside themselves.
 
-    A kept-out archive leaves nothing behind; a call that is killed leaves a folder that the next call removes. Two
+    One that is refused leaves nothing behind; a call that is killed leaves a folder that the next call removes. Two
     calls must not have one target at the same time.
 
     Args:
@@ -89,7 +89,11 @@ def unpack(archive: Path, target: Path) -> None:
 def _unpack_one(archive: Path, folder: Path, budget: _Budget, shown: str) -> None:
     reader = _reader(archive)
     if reader is None:
-        raise DatasetError(f"{shown} is {_what(archive)}, no zip or tar: unpack it by hand and name folder:PATH")
+        kind = _kind(archive)
+        if kind is None:
+            raise DamagedArchive(f"{shown} does not begin as a zip or tar does")
+        tarless = f"{kind} without a tar inside" if kind in _OPENERS else f"{kind}, no zip or tar"
+        raise DatasetError(f"{shown} is {tarless}: unpack it by hand and name folder:PATH")
     try:
         for member in reader(archive, budget, shown):
             _write(member, folder, budget, shown)
@@ -180,8 +184,7 @@ class _Budget:
 
 def _reader(archive: Path) -> Callable[[Path, _Budget, str], Iterator[_Member]] | None:
     """By content: a tar inside a compressed file counts, another file inside one does not."""
-    with archive.open("rb") as file:
-        kind = other_kind(file.read(HEAD_BYTES))
+    kind = _kind(archive)
     if kind == "a zip archive":
         return _zip_members
     opener = _OPENERS.get(kind, _open_plain)
@@ -195,10 +198,9 @@ def _reader(archive: Path) -> Callable[[Path, _Budget, str], Iterator[_Member]] 
     return partial(_tar_members, opener)
 
 
-def _what(archive: Path) -> str:
+def _kind(archive: Path) -> str | None:
     with archive.open("rb") as file:
-        kind = other_kind(file.read(HEAD_BYTES)) or "a file of another kind"
-    return f"{kind} without a tar inside" if kind in _OPENERS else kind
+        return other_kind(file.read(HEAD_BYTES))
 
 
 def _open_plain(path: Path) -> io.BufferedIOBase:

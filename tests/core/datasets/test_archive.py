@@ -11,6 +11,7 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,15 +25,15 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def zip_of(members: dict[str, bytes], **options: int) -> bytes:
+def zip_of(members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", **options) as file:
+    with zipfile.ZipFile(buffer, "w", compression) as file:
         for name, content in members.items():
             file.writestr(name, content)
     return buffer.getvalue()
 
 
-def tar_of(members: dict[str, bytes], mode: str = "w") -> bytes:
+def tar_of(members: dict[str, bytes], mode: Any = "w") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as file:
         for name, content in members.items():
@@ -200,6 +201,8 @@ def test_7z_and_rar_inside_are_named(tmp_path, head, kind):
 
 
 def test_no_archive(tmp_path):
+    refused(tmp_path, bytes(2000), "does not begin as a zip or tar does")
+    refused(tmp_path, gzip.compress(b"file,label"), "is a gzip archive without a tar inside")
     refused(tmp_path, b"<!doctype html><html>sign in</html>", "is HTML, no zip or tar")
     refused(tmp_path, b"7z\xbc\xaf\x27\x1c" + NOISE, "is a 7z archive, no zip or tar")
 
