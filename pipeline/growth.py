@@ -86,13 +86,11 @@ class Growth:
         while not self._stop:
             wanted = rows - len(self._rows) - len(self._at_work) - len(self._done)
             late = ends is not None and time.monotonic() > ends
-            while not (late or exhausted) and wanted > 0 and self._pool.free() > 0:
+            while not late and (self._retries or not exhausted) and wanted > 0 and self._pool.free() > 0:
                 exhausted = not self._start_next()
                 wanted -= 1
-            if not self._at_work:
-                if len(self._rows) + len(self._done) >= rows or late or exhausted:
-                    break
-                continue
+            if not self._at_work and (wanted <= 0 or late or exhausted):
+                break
             try:
                 self._take(self._pool.next_outcome(COMMIT_S))
             except GivenUp:  # it ran in this process
