@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tans_core.datasets.found import Collection, Found, own_split, some
 from tans_core.datasets.labels import label_pictures, suggestion
-from tans_core.datasets.layout import ClassFolder, Layout, check_levels, class_of, nfc, read_layout, split_of
+from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
 from tans_core.datasets.spec import Spec
 from tans_core.datasets.tree import Tree, walk
@@ -67,8 +67,10 @@ _Read = tuple[list[Found], list[Skipped], list[str]]
 
 
 def _in_folders(root: Path, spec: Spec, tree: Tree, layout: Layout) -> _Read:
-    check_levels(layout, root, spec)
     level = spec.options.class_level
+    if level is None and layout.classes and are_parts(layout.classes):
+        raise DatasetError(_too_few(root, spec, tree, layout, ()))
+    check_levels(layout, root, spec)
     names, notes = _spellings(layout.classes, level)
     if len(set(names.values())) < 2:
         raise DatasetError(_too_few(root, spec, tree, layout, sorted(set(names.values()))))

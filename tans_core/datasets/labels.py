@@ -19,7 +19,13 @@ from tans_core.errors import DatasetError
 
 _TABLES = frozenset((".csv", ".tsv"))
 _LABEL_WORDS = ("label", "class", "category", "target", "breed", "species", "diagnosis", "dx", "type")
-_PATTERNS = (r"^([^.]+)\.\d+\.", r"^(.+?)[ _-]*\(?\d+\)?\.", r"^([A-Za-z]+)[ _-]", r"[_-]([A-Za-z]+)\.")
+_PATTERNS = (
+    r"^([^.]+)\.\d+\.",
+    r"^(.+?)[ _-]*\(?\d+\)?\.",
+    r"^([A-Za-z]+)[ _-]",
+    r"[_-]([A-Za-z]+)\.",
+    r"^[^_]+_([^_]+)_",
+)
 _MOST_ROWS = 5_000_000  # of a table that is only looked at
 
 
@@ -201,4 +207,4 @@ def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], image: i
 def _fits(pattern: str, names: Sequence[str]) -> bool:
     found = [re.search(pattern, name) for name in names]
     counts = Counter(match[1] for match in found if match)
-    return sum(counts.values()) * 10 >= len(names) * 9 and len(counts) > 1 and counts.most_common(2)[1][1] >= 5
+    return sum(counts.values()) * 10 >= len(names) * 9 and len(counts) > 1 and len(counts) * 5 <= len(names)

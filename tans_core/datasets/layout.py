@@ -26,6 +26,7 @@ _SPLITS = {
     "val": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
+_PART = re.compile(r"(.*[ _-])?(part|batch|chunk|shard|fold|images?|imgs?)[ _-]*\d+", re.IGNORECASE)
 _AFTER_SPLIT = frozenset(("set", "data", "images", "image", "img", "imgs", "folder", "split", "pictures", "photos"))
 _VARIANTS = frozenset(("color", "colour", "colored", "coloured", "grayscale", "greyscale", "gray", "grey", "rgb"))
 _VARIANTS |= frozenset(("segmented", "original", "originals", "augmented", "raw", "resized", "cropped", "processed"))
@@ -94,6 +95,11 @@ def check_levels(layout: Layout, root: Path, spec: Spec) -> None:
     shared = {name: above for name, above in parents.items() if len(above) > 1}
     if shared:
         raise DatasetError(_two_readings(layout, set().union(*shared.values()), root, spec))
+
+
+def are_parts(classes: Iterable[ClassFolder]) -> bool:
+    """Whether all folders are numbered parts of one heap, as images_part_1 and images_part_2 are."""
+    return all(len(each.path) == 1 and _PART.fullmatch(each.path[0]) for each in classes)
 
 
 def class_of(each: ClassFolder, level: str | None) -> str:

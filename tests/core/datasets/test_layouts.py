@@ -10,6 +10,7 @@ from tans_core.errors import DatasetError
 from tests.trees import plant, several
 
 CATS, DOGS, MORE = several("c", 6), several("d", 7), several("m", 5)
+HAM = "".join(["id,dx\n", *(f"{name},{number % 2}\n" for number, name in enumerate(CATS + DOGS))]).encode()
 TWO = {"cats/": CATS, "dogs/": DOGS}
 
 
@@ -142,6 +143,11 @@ REFUSED = {  # tree, options -> pieces of the message
         {"train/": ["a1", "a2", "b1", "b2"], "labels.csv": b"id,breed\na1,a\na2,a\nb1,b\nb2,b\n"},
         "",
         ["labels.csv has columns id, breed", "all 4 values of id match", "?labels=labels.csv:id,breed"],
+    ),
+    "parts of one heap": (
+        {"HAM_part_1/": CATS, "HAM_part_2/": DOGS, "m.csv": HAM},
+        "",
+        ["no class folders", "7 pictures in HAM_part_2", "?labels=m.csv:id,dx"],
     ),
     "names": (
         {"train/": [f"{kind}.{number}" for kind in ("cat", "dog") for number in range(6)]},
