@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,8 @@ import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
+from pipeline.progress import say
+from pipeline.space_folder import write_whole
 from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, Worker, train
 from tans_core.cross_modal.space_data import SpaceData
 from tans_core.errors import PoolError
@@ -83,17 +86,27 @@ def train_on_workers(task: SpaceTask, folder: Path, workers: int, name: str, che
     )
     fitting = _Fitting(trainer)
     fitting.start()
-    waited_s = 0.0
+    _wait_until_up(fitting, started, workers, check)
+    say(f"going on at step {step}" if (step := int(started.read_text())) else f"{workers} workers are up")
     while fitting.is_alive():
         check()
         fitting.join(0.5)
-        waited_s += 0.5
-        if waited_s > START_TIMEOUT_S and not started.exists():
+    return fitting.state(workers)
+
+
+def _wait_until_up(fitting: _Fitting, started: Path, workers: int, check: Callable[[], None]) -> None:
+    """Ray Train itself would wait for ever."""
+    ends = time.monotonic() + START_TIMEOUT_S
+    while not started.exists():
+        check()
+        fitting.join(0.5)
+        if not fitting.is_alive():
+            fitting.state(workers)  # raises what went wrong
+        if time.monotonic() > ends:
             raise PoolError(
                 f"{workers} workers of Ray Train were not up after {START_TIMEOUT_S} s; the cluster has "
                 f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
             )
-    return fitting.state(workers)
 
 
 class _Fitting(threading.Thread):
@@ -124,16 +137,17 @@ class _Fitting(threading.Thread):
 def _loop(given: Mapping[str, Any]) -> None:
     """What each worker of Ray Train runs."""
     task: SpaceTask = ray.get(given["task"])
-    context, before = ray.train.get_context(), ray.train.get_checkpoint()
+    context, checkpoint = ray.train.get_context(), ray.train.get_checkpoint()
+    before = None if checkpoint is None else _read(checkpoint)
     rank = context.get_world_rank()
     if rank == 0:
-        Path(given["started"]).touch()
+        write_whole(Path(given["started"]), str(before.step if before else 0).encode())
     wrap = partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
     train(
         task.data,
         task.config,
         task.seed,
-        resume=None if before is None else _read(before),
+        resume=before,
         on_checkpoint=partial(_report, rank),
         worker=Worker(rank, context.get_world_size(), wrap),
     )
