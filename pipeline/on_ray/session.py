@@ -14,6 +14,7 @@ from pathlib import Path
 
 import ray
 
+from pipeline.on_ray import OWN_TOKEN
 from tans_core.errors import PoolError
 
 KNOCK_S = 10
@@ -24,7 +25,7 @@ class Session:
     """A Ray that this process is connected to."""
 
     address: str
-    dashboard: str | None  # URL, where there is one
+    dashboard: str | None  # URL where there is one, and the token if it is of our making
     cpus: float
     gpus: float
 
@@ -49,7 +50,8 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
             os.chdir(here)
         try:
             there = ray.cluster_resources()
-            dashboard = f"http://{info.dashboard_url}" if info.dashboard_url else None
+            token = f", token {OWN_TOKEN}" if OWN_TOKEN else ""
+            dashboard = f"http://{info.dashboard_url}{token}" if info.dashboard_url else None
             yield Session(address or "local", dashboard, there.get("CPU", 0.0), there.get("GPU", 0.0))
         finally:
             ray.shutdown()
