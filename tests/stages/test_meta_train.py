@@ -171,6 +171,7 @@ def test_the_training_is_one_mlflow_run_with_its_curve_and_the_zoos_version(zoo,
 
 @pytest.mark.ray
 def test_two_workers_train_one_space_killed_in_the_middle_and_resumed(zoo, tmp_path):
+    """Nearly all of its time is start-up, twice: imports, Ray, Ray Train's workers."""
     out, config = tmp_path / "space", replace(CONFIG, evaluate_every=10)
     process = _start(zoo, out, 2, config)
     _wait_for(out / "training", "*/ray/checkpoint_*/state.safetensors", process)
