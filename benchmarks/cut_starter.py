@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-NAMES = (
-    "mnist-digits optical-digits animal-silhouettes lfw-faces ground-textures opencv-photographs brain-regions "
-    "speech-languages speech-words emoji-food emoji-travel emoji-living-things clipart-themes clipart-symbols"
-).split()
+NAMES = [
+    *("mnist-digits", "optical-digits", "animal-silhouettes", "lfw-faces", "ground-textures", "opencv-photographs"),
+    *("brain-regions", "speech-languages", "speech-words", "emoji-food", "emoji-travel", "emoji-living-things"),
+    *("clipart-themes", "clipart-symbols"),
+]
 IMAGES, BYTES = 400, 330_000
 TARGET = Path(__file__).resolve().parents[1] / "tans_core" / "datasets" / "starter"
 

@@ -12,7 +12,7 @@ from tans_core.datasets.labels import label_pictures, suggestion
 from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
 from tans_core.datasets.spec import Spec
-from tans_core.datasets.tree import Tree, walk
+from tans_core.datasets.tree import Tree, readable, walk
 from tans_core.errors import DatasetError
 from tans_core.records import Skipped
 
@@ -145,7 +145,7 @@ def _found(root: Path, path: Path, class_name: str, in_test: bool) -> Found:
 
 
 def _name(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix() if path != root else "the top folder"
+    return readable(path.relative_to(root).as_posix()) if path != root else "the top folder"
 
 
 def _skipped(reason: str, root: Path, paths: Iterable[Path]) -> Skipped:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tans_core.datasets.found import some
 from tans_core.datasets.spec import Spec
-from tans_core.datasets.tree import Folder
+from tans_core.datasets.tree import Folder, readable
 from tans_core.errors import DatasetError
 
 _TRANSPARENT = frozenset(("images", "image", "img", "imgs", "pictures", "photos", "data"))
@@ -76,8 +76,9 @@ def split_of(name: str) -> str:
     return next((split for split, names in _SPLITS.items() if last in names), "")
 
 
-def nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+def nfc(name: str) -> str:
+    """The name as text, composed: it equals the same name from another system or from a table."""
+    return unicodedata.normalize("NFC", readable(name))
 
 
 def check_levels(layout: Layout, root: Path, spec: Spec) -> None:

@@ -46,6 +46,11 @@ class Tree:
     notes: tuple[str, ...]
 
 
+def readable(name: str) -> str:
+    """A file's name as text that any table or JSON can hold: bytes that are no UTF-8 are escaped."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def walk(root: Path) -> Tree:
     """Walk a folder; links are followed after all real folders, so that a folder keeps its own name."""
     return _Walk(root).tree()
@@ -106,10 +111,10 @@ class _Walk:
             folder.pictures.append(path)
         else:
             folder.others.append(path)
-            self._ignored[path.suffix.lower() or "no suffix"] += 1
+            self._ignored[readable(path.suffix.lower()) or "no suffix"] += 1
 
     def _name(self, path: Path) -> str:
-        return path.relative_to(self._root).as_posix()
+        return readable(path.relative_to(self._root).as_posix())
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -213,6 +213,16 @@ def test_classes_in_composed_and_decomposed_letters_are_one(tmp_path):
     assert per_class(open_dataset(f"folder:{tmp_path}", 8)) == {composed: 7, "x": 8}
 
 
+def test_names_that_are_no_text_are_escaped(tmp_path):
+    root = plant(tmp_path, {"cats/": CATS, "caf?/": DOGS, "cats/torn.png": b"<html>"})
+    latin = os.fsdecode(b"caf\xe9")  # as an archive from an old code page leaves it
+    os.rename(root / "caf?", root / latin)
+    os.rename(root / "cats/torn.png", root / "cats" / f"{latin}.png")
+    dataset = open_dataset(f"folder:{root}", 8)
+    assert per_class(dataset) == {r"caf\udce9": 7, "cats": 6}
+    assert [skipped.paths for skipped in dataset.report.skipped] == [(r"cats/caf\udce9.png",)]
+
+
 def test_links_are_followed_once_and_a_loop_ends(tmp_path):
     plant(tmp_path / "store", {"dogs/": DOGS})
     root = plant(tmp_path / "set", {"cats/": CATS})

@@ -32,7 +32,8 @@ def test_exported_networks_load_without_our_packages(tmp_path):
     done = subprocess.run([sys.executable, str(LOADER), *folders], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
     for name, logits in expected.items():
-        assert torch.equal(load_file(tmp_path / name / "logits.safetensors")["logits"], logits)
+        there = load_file(tmp_path / name / "logits.safetensors")["logits"]
+        torch.testing.assert_close(there, logits)  # that process may have another number of threads
 
 
 def test_importing_the_room_imports_neither_ofa_nor_torchvision():
