@@ -144,8 +144,14 @@ def _meta_train(given: argparse.Namespace, output: Output) -> int:
         f"gallery of {summary.gallery}: R@1 {percent(summary.r_at_1)}, R@5 {percent(summary.r_at_5)} "
         f"(random {percent(summary.r_at_5_random)}), R@10 {percent(summary.r_at_10)}, "
         f"rank {summary.mean_rank:.1f} in the mean, {summary.median_rank:.1f} in the median",
-        f"predicted accuracy: mean squared error {summary.predictor_mse:.4f}",
+        f"predicted accuracy, squared error: {summary.predictor_mse:.4f} on datasets known (always the mean: "
+        f"{summary.predictor_mse_mean_baseline:.4f})",
     ]
+    if summary.predictor_mse_left_out is not None:
+        text.append(
+            f"  {summary.predictor_mse_left_out:.4f} on sources left out (always the mean: "
+            f"{summary.predictor_mse_left_out_mean_baseline:.4f})"
+        )
     output.result(summary, "\n".join(text))
     return 0
 
