@@ -15,6 +15,7 @@ from deltalake import DeltaTable
 from zoo_examples import DATASET, new_zoo
 
 from pipeline.latency import Latency
+from pipeline.on_ray.session import ray_session
 
 
 @pytest.fixture(scope="module", params=[3, 66], ids=["appended", "compacted"])
@@ -64,17 +65,12 @@ def test_every_table_is_read_by_all_three(zoo: Path, table: str):
 
 
 @pytest.mark.ray
-def test_ray_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import ray
-
+def test_ray_data(tmp_path: Path):
     zoo = tmp_path / "my zoo é"
     new_zoo(zoo, rows=3)
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    try:
+    with ray_session(None, cpus=1):
+        import ray
+
         rows = ray.data.read_delta(str(zoo / "rows")).take_all()
-        assert sorted(row["sequence"] for row in rows) == [0, 1, 2]
-        assert {row["val_correct"] for row in rows} == {3}
-    finally:
-        ray.shutdown()
+    assert sorted(row["sequence"] for row in rows) == [0, 1, 2]
+    assert {row["val_correct"] for row in rows} == {3}
