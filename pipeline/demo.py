@@ -29,7 +29,7 @@ from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.recipe import Recipe
 
 QUERY = "starter:optical-digits"
-PAIRS, WORKERS, EPOCHS, IMAGE_SIZE = 36, 2, 8, 64
+PAIRS, WORKERS, EPOCHS, IMAGE_SIZE = 32, 2, 5, 64
 
 
 @dataclass(frozen=True, kw_only=True)
