@@ -174,7 +174,7 @@ def draw(snapshot: ZooSnapshot, summary: DemoSummary, path: Path) -> None:
         )
     left.set(xlabel="multiply-accumulates of one image, millions", ylabel="validation accuracy, %")
     left.set_title(f"A zoo of {summary.pairs} networks on {summary.datasets} datasets")
-    left.legend(fontsize=6.5, ncols=2, loc="lower right")
+    left.legend(fontsize=6.5, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     query = summary.query
     epochs = range(1, len(query.accuracy_by_epoch) + 1)
     for curve, label in (
