@@ -183,6 +183,7 @@ def draw(snapshot: ZooSnapshot, summary: DemoSummary, path: Path) -> None:
         (query.random_accuracy_by_epoch, "same architecture, random weights"),
     ):
         right.plot(epochs, [100 * accuracy for accuracy in curve], marker="o", label=label)
+    right.set_xticks(epochs)
     right.set(xlabel="epoch", ylabel=f"test accuracy, % ({query.test_total} images)", ylim=(0, 102))
     right.set_title(f"A new dataset: {query.dataset}")
     right.legend(fontsize=8, loc="lower right")
@@ -194,7 +195,7 @@ def report(summary: DemoSummary) -> str:
     """The table that `make demo` ends with."""
     query = summary.query
     curves = (query.accuracy_by_epoch, query.start_accuracy_by_epoch, query.random_accuracy_by_epoch)
-    at = [epoch for epoch in (1, 2, 5, len(curves[0])) if epoch <= len(curves[0])]
+    at = sorted({1, 2, len(curves[0])})
     rows = [
         (name, *(percent(curve[epoch - 1]) for epoch in at))
         for name, curve in zip(
