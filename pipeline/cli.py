@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.output import Output, percent, results, table
+from pipeline.output import Output, percent, results, shown, table
 from tans_core.errors import TansError
 
 SPEC_HELP = """\
@@ -78,16 +78,16 @@ def _datasets(given: argparse.Namespace, output: Output) -> int:
     for each in summaries:
         report = each.report
         for name, *counts in zip(each.class_names, *each.counts.values()) if len(summaries) == 1 else ():
-            text.append(f"  class {_shown(name)}: {' / '.join(map(str, counts))} (train / val / test)")
+            text.append(f"  class {shown(name)}: {' / '.join(map(str, counts))} (train / val / test)")
         for skipped in report.skipped:
-            first = ", ".join(_shown(path) for path in skipped.paths[:3])
-            text.append(f"{_shown(each.name)}: {len(skipped.paths)} skipped, {skipped.reason}: {first}")
+            first = ", ".join(shown(path) for path in skipped.paths[:3])
+            text.append(f"{shown(each.name)}: {len(skipped.paths)} skipped, {skipped.reason}: {first}")
         if report.ignored:
             text.append(
-                f"{_shown(each.name)}: ignored " + ", ".join(f"{n} {kind}" for kind, n in report.ignored.items())
+                f"{shown(each.name)}: ignored " + ", ".join(f"{n} {kind}" for kind, n in report.ignored.items())
             )
         for note in (*report.dropped_classes, *report.notes):
-            text.append(f"{_shown(each.name)}: {_shown(note)}")
+            text.append(f"{shown(each.name)}: {shown(note)}")
     output.result(summaries, "\n".join(text))
     return 0
 
@@ -185,7 +185,7 @@ def _search(given: argparse.Namespace, output: Output) -> int:
     start = found.starting_weights
     text = (
         f"{table(header, rows)}\n{found.rows_feasible} of {found.rows_searched} rows are feasible; searched "
-        f"in {found.milliseconds:.1f} ms, after {found.features_s:.1f} s for the features of {_shown(found.query)}.\n"
+        f"in {found.milliseconds:.1f} ms, after {found.features_s:.1f} s for the features of {shown(found.query)}.\n"
         f"Without a source: the architecture of {start.architecture_of} from the zoo's starting weights."
     )
     output.result(found, text)
@@ -208,11 +208,11 @@ def _fine_tune(given: argparse.Namespace, output: Output) -> int:
 def _zoo_show(given: argparse.Namespace, output: Output) -> int:
     from pipeline.show_zoo import show_zoo
 
-    shown = show_zoo(given.zoo)
-    settings = shown.settings
+    there = show_zoo(given.zoo)
+    settings = there.settings
     lines = [
-        f"zoo {settings.zoo_id[:12]}, version {shown.version}: {len(shown.rows)} rows over "
-        f"{shown.datasets_with_rows} of {shown.datasets} datasets, {shown.failures} failures; {settings.search_space} "
+        f"zoo {settings.zoo_id[:12]}, version {there.version}: {len(there.rows)} rows over "
+        f"{there.datasets_with_rows} of {there.datasets} datasets, {there.failures} failures; {settings.search_space} "
         f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}",
         table(
             ("row", "dataset", "val", "test", "params", "flops", "latency ms", "chosen by"),
@@ -227,11 +227,11 @@ def _zoo_show(given: argparse.Namespace, output: Output) -> int:
                     each.latency_ms,
                     each.chosen_by,
                 )
-                for each in shown.rows
+                for each in there.rows
             ],
         ),
     ]
-    output.result(shown, "\n".join(lines))
+    output.result(there, "\n".join(lines))
     return 0
 
 
@@ -351,10 +351,6 @@ def _command(commands, name: str, do, summary: str, details: str | None = None) 
 
 def _zoo_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zoo", required=True, metavar="URI", help="folder or URI of the zoo")
-
-
-def _shown(text: str) -> str:
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
-from pipeline.pools import WorkerPool
+from pipeline.pools import ATTEMPTS, WorkerPool
 from pipeline.progress import Progress, say
 from pipeline.signals import FINISH_S, GivenUp, StopRequest
 from pipeline.tracking import Tracker
@@ -29,7 +29,6 @@ from tans_core.records import (
 )
 from tans_core.training.recipe import Recipe
 
-ATTEMPTS = 3
 FAILURES_IN_A_ROW = 5  # over at least two datasets, where there are two: then something is wrong with all of them
 COMMIT_ROWS, COMMIT_S = 64, 1.0
 

@@ -68,6 +68,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([line(list(header)), line(["-" * width for width in widths]), *map(line, cells)])
 
 
+def shown(text: str) -> str:
+    """Text of other people's for a terminal: control characters escaped."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f} %"
 
@@ -79,9 +84,7 @@ def _cell(value: Any) -> str:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(value)
-    )
+    return shown(str(value))
 
 
 def _plain(value: Any) -> Any:

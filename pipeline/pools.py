@@ -17,6 +17,8 @@ from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import CPU
 from tans_core.training.standalone import train_pair
 
+ATTEMPTS = 3  # that a job gets before it is left
+
 
 class WorkerPool(Protocol):
     """While the driver lives, every submitted job comes back exactly once, done or failed."""

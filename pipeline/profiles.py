@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.pools import WorkerPool
+from pipeline.pools import ATTEMPTS, WorkerPool
 from pipeline.progress import Progress
 from pipeline.signals import StopRequest
 from pipeline.zoo import Zoo
 from tans_core.errors import PoolError
 from tans_core.records import DatasetRecord, Described, DescribeJob, ImageDataset
-
-ATTEMPTS = 3
 
 
 def record_datasets(

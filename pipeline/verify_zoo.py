@@ -42,7 +42,8 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     settings = store.settings
     space = make_search_space(settings.search_space, settings.width, init, settings.seed)
     problems = list(verify_weights(store, space))
-    rows = store.snapshot().rows
+    snapshot = store.snapshot()
+    rows = snapshot.rows
     again = rows[:: max(1, len(rows) // retrain)][:retrain] if retrain else ()
     if again and space.supernet_hash != settings.supernet:
         raise ConfigError(f"{zoo} was begun from other starting weights ({settings.supernet}): give their checkpoint")
@@ -50,16 +51,15 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     torch.set_num_threads(1)
     for number, row in enumerate(again, start=1):
         progress.show(f"training {row.key} again ({number} of {len(again)})")
-        problems += _trained_again(store, row, space)
+        problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, space)
     torch.set_num_threads(threads)
     return Verdict(rows=len(rows), retrained=len(again), problems=tuple(problems))
 
 
-def _trained_again(store: Zoo, row: Row, space: SearchSpace) -> list[str]:
-    record = store.snapshot().datasets[row.identity.fingerprint]
-    dataset = open_dataset(record.spec, row.identity.image_size)
+def _trained_again(spec: str, row: Row, space: SearchSpace) -> list[str]:
+    dataset = open_dataset(spec, row.identity.image_size)
     if dataset.fingerprint != row.identity.fingerprint:
-        return [f"{row.key}: {record.spec} is another dataset now ({dataset.fingerprint})"]
+        return [f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"]
     trained, _ = train_pair(row.identity, dataset, space)
     if trained.val_correct_by_class == row.val_correct_by_class:
         return []
