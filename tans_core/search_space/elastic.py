@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from tans_core.errors import WeightsError
 from tans_core.records import Architecture
 from tans_core.search_space.costs import CostTable, build_cost_table
+from tans_core.search_space.depthwise import use_fast_depthwise
 from tans_core.search_space.topology import Layout
 
 
@@ -105,7 +106,7 @@ class ElasticSpace:
             )
             network = self.supernet.get_active_subnet(preserve_weight)
             network.classifier = LinearLayer(self.feature_dim, classes, dropout_rate=0)
-        return network
+        return use_fast_depthwise(network)
 
 
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
