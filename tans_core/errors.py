@@ -13,6 +13,10 @@ class DatasetError(TansError):
     """A SPEC that cannot be read as a dataset of at least two classes."""
 
 
+class DatasetUnavailable(DatasetError):
+    """A dataset that a service does not give now: the same command may get it later."""
+
+
 class InvalidTopology(TansError):
     """A vector that is no network of its search space."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from tans_core.datasets.found import Collection, Found, own_split, some
+from tans_core.datasets.found import Collection, Found, Unread, own_split, some
 from tans_core.datasets.labels import label_pictures, suggestion
 from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
@@ -20,31 +20,36 @@ _ARRAYS = {".npz": "holds arrays", ".npy": "holds an array", ".mat": "holds arra
 _ARRAYS |= {".tfrecord": "holds records", ".csv": "is a table", ".parquet": "is read by parquet:"}
 
 
-def folder_collections(spec: Spec) -> list[Collection]:
+def folder_collections(spec: Spec) -> list[Unread]:
     """The folder of a SPEC `folder:PATH`, as one collection.
 
     Raises:
-        DatasetError: no such folder, or one without at least two classes of pictures.
+        DatasetError: no such folder; when it is read, fewer than two classes of pictures.
     """
     root = Path(spec.place).expanduser()
     if not root.is_dir():
         what = "is a file: unpack it, or name the folder" if root.exists() else "does not exist"
         raise DatasetError(f"{spec}: {root.absolute()} {what}")
     name = root.resolve().name
-    return [folder_collection(root, spec, name, name, "")]
+    return [unread_folder(root, spec, name, name)]
 
 
-def folder_collection(root: Path, spec: Spec, name: str, source: str, licence: str) -> Collection:
-    """Read the layout of a folder; nothing is decoded yet.
+def unread_folder(root: Path, spec: Spec, name: str, source: str) -> Unread:
+    """Walk a folder; its layout is looked at when it is read, and nothing is decoded yet.
 
     Args:
         root: the dataset's folder; with a subfolder of the SPEC, that one.
         spec: its options decide between readings; named in messages.
 
     Raises:
-        DatasetError: no picture, fewer than two classes, or two readings between which the SPEC does not choose.
+        DatasetError: (when read) no picture, fewer than two classes, or two readings between which the SPEC does not
+            choose.
     """
     tree = walk(root)
+    return Unread(spec=spec, stamp=tree.stamp, read=lambda: _collection(root, tree, spec, name, source))
+
+
+def _collection(root: Path, tree: Tree, spec: Spec, name: str, source: str) -> Collection:
     if not any(folder.pictures for folder in tree.root.walk()):
         raise DatasetError(_no_picture(spec, root, tree))
     layout = read_layout(tree.root, spec.options.class_level)
@@ -55,8 +60,9 @@ def folder_collection(root: Path, spec: Spec, name: str, source: str, licence: s
         spec=spec,
         name=name,
         source=source,
-        licence=licence,
+        licence="",
         pictures=pictures,
+        count=len(pictures),
         skipped=(*tree.skipped, *skipped),
         ignored=tree.ignored,
         notes=(*tree.notes, *notes),

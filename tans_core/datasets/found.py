@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -20,17 +22,41 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unread:
+    """Files of a SPEC that are known by name alone. `stamp` is another one when a name, a size or a time is."""
+
+    spec: Spec
+    stamp: str
+    read: Callable[[], Collection]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Collection:
-    """All that one source found. `pictures` may be a stream that is read once."""
+    """All that one source found. `pictures` may be a stream that is read once; `count` is how many they are."""
 
     spec: Spec
     name: str
     source: str
     licence: str
     pictures: Iterable[Found]
+    count: int
     skipped: tuple[Skipped, ...] = ()
     ignored: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+class Stamp:
+    """A hash over files as a folder lists them: names, sizes, and times of content and of status in nanoseconds."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, name: str, status: os.stat_result | None = None) -> None:
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns) if status else ()
+        self._digest.update(f"{name}\0{state}\n".encode("utf-8", "surrogateescape"))
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()
 
 
 def some(names: Iterable[str], limit: int = 5) -> str:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import requests
 
 from tans_core.datasets.archive import DamagedArchive, unpack
-from tans_core.datasets.folder import folder_collection
-from tans_core.datasets.found import Collection, some
+from tans_core.datasets.folder import unread_folder
+from tans_core.datasets.found import Unread, some
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 
@@ -44,7 +44,7 @@ _Answer = TypeVar("_Answer")
 
 def kaggle_collections(
     spec: Spec, clock: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
-) -> list[Collection]:
+) -> list[Unread]:
     """A pinned version of a dataset on Kaggle, downloaded unless the cache has it.
 
     Args:
@@ -64,7 +64,7 @@ def kaggle_collections(
         root = _Download(handle, clock, sleep).folder()
     if spec.subfolder:
         root = _subfolder(root, spec)
-    return [folder_collection(root, spec, handle.dataset, f"{handle.owner}/{handle.dataset}", "")]
+    return [unread_folder(root, spec, handle.dataset, f"{handle.owner}/{handle.dataset}")]
 
 
 def _check_pinned(spec: Spec) -> None:

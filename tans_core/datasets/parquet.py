@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tans_core.datasets.found import Collection, Found, own_split, some
+from tans_core.datasets.found import Collection, Found, Stamp, Unread, own_split, some
 from tans_core.datasets.layout import nfc, split_of
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
@@ -30,7 +30,7 @@ _ROWS = 512  # read at a time
 _SHARD = re.compile(r"(?P<side>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet")
 
 
-def starter_collections(spec: Spec) -> list[Collection]:
+def starter_collections(spec: Spec) -> list[Unread]:
     """The small datasets that come with the package, by name or all.
 
     Raises:
@@ -39,14 +39,14 @@ def starter_collections(spec: Spec) -> list[Collection]:
     _refuse_folder_options(spec)
     there = {path.stem: path for path in sorted(STARTER.glob("*.parquet"))}
     if spec.place == "all":
-        return [_collection(replace(spec, place=name), [path]) for name, path in there.items()]
+        return [_unread(replace(spec, place=name), [path]) for name, path in there.items()]
     if spec.place not in there:
         names = ", ".join(there)
         raise DatasetError(f"no starter dataset {spec.place!r}: there are {names}{did_you_mean(spec.place, there)}")
-    return [_collection(spec, [there[spec.place]])]
+    return [_unread(spec, [there[spec.place]])]
 
 
-def parquet_collections(spec: Spec) -> list[Collection]:
+def parquet_collections(spec: Spec) -> list[Unread]:
     """Each file that the glob gives, as one collection; the shards of one folder are one.
 
     Raises:
@@ -62,11 +62,11 @@ def parquet_collections(spec: Spec) -> list[Collection]:
         if _SHARD.fullmatch(path.name):
             shards[path.parent].append(path)
     alone = [path for path in paths if path not in set(chain.from_iterable(shards.values()))]
-    collections = [_collection(replace(spec, place=str(path)), [path]) for path in alone]
+    collections = [_unread(replace(spec, place=str(path)), [path]) for path in alone]
     for folder, files in shards.items():
         several = len(shards) > 1 or alone
         pattern = str(Path(escape(str(folder))) / "*-of-*.parquet") if several else spec.place
-        collections.append(_collection(replace(spec, place=pattern), files))
+        collections.append(_unread(replace(spec, place=pattern), files))
     return collections
 
 
@@ -91,6 +91,16 @@ class _File:
     rows: int
 
 
+def _unread(spec: Spec, paths: Sequence[Path]) -> Unread:
+    stamp = Stamp()
+    for path in paths:
+        try:
+            stamp.add(str(path), path.stat())
+        except OSError as error:
+            raise DatasetError(f"{path} cannot be read: {error.strerror}") from error
+    return Unread(spec=spec, stamp=str(stamp), read=lambda: _collection(spec, paths))
+
+
 def _collection(spec: Spec, paths: Sequence[Path]) -> Collection:
     files = [_open(path) for path in paths]
     sharded = [_SHARD.fullmatch(path.name) for path in paths]
@@ -104,6 +114,7 @@ def _collection(spec: Spec, paths: Sequence[Path]) -> Collection:
         source=files[0].about.get("source", name),
         licence=files[0].about.get("licence", ""),
         pictures=chain.from_iterable(map(_pictures, files)),
+        count=sum(file.rows for file in files),
         notes=tuple(_shard_notes(files)),
     )
 

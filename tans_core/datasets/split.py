@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,6 +24,8 @@ from tans_core.errors import DatasetError
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
 MOST_CLASSES, FEWEST_IMAGES = 20, 5
+Watch = Callable[[str, int, int], None]
+_CHUNK, _AHEAD = 32, 4  # pictures of one task of a thread; tasks a core that may wait
 TEST, VALIDATION = 0.20, 0.16  # shares of a class where no test part was given
 VALIDATION_BESIDE_TEST = 0.20  # share of the rest where one was
 
@@ -39,14 +41,21 @@ class _Image:
 _Sides = tuple[list[_Image], list[_Image], list[_Image]]  # training, validation, test
 
 
-def datasets_of(collection: Collection, image_size: int) -> list[ImageDataset]:
+def unwatched(name: str, done: int, count: int) -> None:
+    """The watch of a reading that nobody watches."""
+
+
+def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatched) -> list[ImageDataset]:
     """Decode a collection and deal it: one dataset, or groups of 2 to 20 classes.
+
+    Args:
+        watch: told the collection's name, pictures read, and pictures in all.
 
     Raises:
         DatasetError: fewer than two classes of at least five distinct pictures.
     """
     skipped = _Skips(collection.skipped)
-    images = list(_decoded(collection.pictures, image_size, skipped))
+    images = list(_decoded(collection, image_size, skipped, watch))
     images, crossings = _distinct(_without(images, collection.spec), skipped)
     classes: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
@@ -75,13 +84,22 @@ def datasets_of(collection: Collection, image_size: int) -> list[ImageDataset]:
     ]
 
 
-def _decoded(pictures: Iterable[Found], image_size: int, skipped: _Skips) -> Iterator[_Image]:
-    """One stream: so many pictures at a time as there are cores, scaled ones are all that is kept."""
-    with quiet_decoders(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        stream = iter(pictures)
-        while batch := list(islice(stream, 256)):
-            results = pool.map(lambda found: _read(found, image_size), batch)
-            for found, result in zip(batch, results):
+def _decoded(collection: Collection, image_size: int, skipped: _Skips, watch: Watch) -> Iterator[_Image]:
+    """One stream through all cores; what waits is a few hundred pictures, scaled ones are all that is kept."""
+    cores = len(os.sched_getaffinity(0))
+    waiting: deque[Future[list[tuple[Found, Picture | Rejected]]]] = deque()
+    done = 0
+    with quiet_decoders(), ThreadPoolExecutor(cores) as pool:
+        pictures = iter(collection.pictures)
+        while (chunk := list(islice(pictures, _CHUNK))) or waiting:
+            if chunk:
+                waiting.append(pool.submit(_read, chunk, image_size))
+            if chunk and len(waiting) <= _AHEAD * cores:
+                continue
+            results = waiting.popleft().result()
+            done += len(results)
+            watch(collection.name, done, collection.count)
+            for found, result in results:
                 if isinstance(result, Rejected):
                     skipped.add(result.reason, found.path)
                 elif found.class_name is None:
@@ -90,7 +108,11 @@ def _decoded(pictures: Iterable[Found], image_size: int, skipped: _Skips) -> Ite
                     yield _Image(found.path, found.class_name, found.in_test, result)
 
 
-def _read(found: Found, image_size: int) -> Picture | Rejected:
+def _read(chunk: Sequence[Found], image_size: int) -> list[tuple[Found, Picture | Rejected]]:
+    return [(found, _decode(found, image_size)) for found in chunk]
+
+
+def _decode(found: Found, image_size: int) -> Picture | Rejected:
     try:
         data = found.read()
     except OSError as error:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tans_core.datasets.found import Stamp
 from tans_core.datasets.sniff import HEAD_BYTES, PICTURE_SUFFIXES, picture_format
 from tans_core.records import Skipped
 
@@ -44,6 +45,7 @@ class Tree:
     skipped: tuple[Skipped, ...]
     ignored: dict[str, int]  # kind of file -> count
     notes: tuple[str, ...]
+    stamp: str  # changes with the name, size or times of any file
 
 
 def readable(name: str) -> str:
@@ -64,6 +66,7 @@ class _Walk:
         self._dead: list[str] = []
         self._ignored: Counter[str] = Counter()
         self._notes: list[str] = []
+        self._stamp = Stamp()
 
     def tree(self) -> Tree:
         folder = self._folder(self._root)
@@ -78,10 +81,11 @@ class _Walk:
             else:
                 self._notes.append(f"{self._name(path)} is the same folder as {self._name(where)}: read once")
         skipped = (Skipped(reason="dead link", paths=tuple(self._dead)),) if self._dead else ()
-        return Tree(folder, skipped, dict(self._ignored), tuple(self._notes))
+        return Tree(folder, skipped, dict(self._ignored), tuple(self._notes), str(self._stamp))
 
     def _folder(self, path: Path) -> Folder:
         self._seen[_identity(path)] = path
+        self._stamp.add(f"{os.path.relpath(path, self._root)}/")
         folder = Folder(path)
         if len(path.relative_to(self._root).parts) > MAX_DEPTH:
             self._notes.append(f"{self._name(path)} lies {MAX_DEPTH} folders deep: not read")
@@ -99,13 +103,14 @@ class _Walk:
     def _place(self, folder: Folder, entry: os.DirEntry[str]) -> None:
         path = Path(entry.path)
         try:
-            mode = entry.stat().st_mode
+            status = entry.stat()
         except OSError:  # its target is gone, or it leads to itself
             self._dead.append(self._name(path))
             return
-        if stat.S_ISDIR(mode):
+        self._stamp.add(os.path.relpath(path, self._root), status)
+        if stat.S_ISDIR(status.st_mode):
             self._links.append((folder, path))
-        elif not stat.S_ISREG(mode):
+        elif not stat.S_ISREG(status.st_mode):
             self._ignored["no file (device, pipe or socket)"] += 1
         elif _claims_to_be_picture(path):
             folder.pictures.append(path)

@@ -68,7 +68,7 @@ class Time:
 def collected(time: Time, spec: str = SPEC) -> int:
     """How many pictures there are."""
     return sum(
-        len(list(found.pictures)) for found in kaggle_collections(parse_spec(spec), lambda: time.now, time.sleep)
+        len(list(found.read().pictures)) for found in kaggle_collections(parse_spec(spec), lambda: time.now, time.sleep)
     )
 
 

@@ -1,0 +1,100 @@
+"""Decoded datasets on disk: a SPEC whose files are as they were is not read again.
+
+An entry is named by what it depends on: the SPEC, names, sizes and times of its files, the image size, the decoder
+and the rules of reading. It is a safetensors file, mapped when it is used, written under another name first and
+never changed. One that cannot be read is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import uuid
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import PIL
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from tans_core.datasets.found import Unread
+from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
+
+RULES = 1  # of reading: raised when the same files are read differently
+MOST_BYTES = 20 << 30  # of all entries: those unused for longest go first
+_TENSORS = ("images", "labels", "train", "validation", "test")
+
+
+class DatasetCache:
+    """Entries in one folder, which several processes may use at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def get(self, unread: Unread, image_size: int) -> list[ImageDataset] | None:
+        """What reading gave when the files were as they are now; None where that is not known."""
+        path = self._path(unread, image_size)
+        try:
+            with safe_open(path, "pt") as file:
+                datasets = [
+                    _dataset(number, about, file)
+                    for number, about in enumerate(json.loads(file.metadata()["datasets"]))
+                ]
+            os.utime(path)
+        except (OSError, SafetensorError, ValueError, KeyError, TypeError):  # not there, or damaged: read again
+            return None
+        return datasets
+
+    def put(self, unread: Unread, image_size: int, datasets: Sequence[ImageDataset]) -> None:
+        """Keep what reading gave. A folder that takes nothing is no error: the cache only saves time."""
+        path = self._path(unread, image_size)
+        unfinished = path.with_name(f".{uuid.uuid4().hex}")
+        tensors = {
+            f"{number}.{name}": getattr(dataset, name).contiguous()
+            for number, dataset in enumerate(datasets)
+            for name in _TENSORS
+        }
+        about = json.dumps([_about(dataset) for dataset in datasets])
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, unfinished, {"datasets": about})
+            unfinished.replace(path)
+            self._make_room()
+        except (OSError, SafetensorError):
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+
+    def _path(self, unread: Unread, image_size: int) -> Path:
+        decided_by = [RULES, PIL.__version__, str(unread.spec), unread.stamp, image_size]
+        return self._folder / f"{content_hash(canonical_json(decided_by))}.safetensors"
+
+    def _make_room(self) -> None:
+        entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.iterdir())
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries[:-1]:
+            if total > MOST_BYTES:
+                path.unlink(missing_ok=True)
+                total -= size
+
+
+def _about(dataset: ImageDataset) -> dict[str, Any]:
+    names = ("fingerprint", "name", "source", "spec", "licence", "class_names")
+    return {name: getattr(dataset, name) for name in names} | {"report": asdict(dataset.report)}
+
+
+def _dataset(number: int, about: dict[str, Any], file: Any) -> ImageDataset:
+    report = about.pop("report")
+    skipped = tuple(Skipped(reason=each["reason"], paths=tuple(each["paths"])) for each in report["skipped"])
+    return ImageDataset(
+        **about | {"class_names": tuple(about["class_names"])},
+        **{name: file.get_tensor(f"{number}.{name}") for name in _TENSORS},
+        report=ReadingReport(
+            skipped=skipped,
+            ignored=report["ignored"],
+            dropped_classes=tuple(report["dropped_classes"]),
+            notes=tuple(report["notes"]),
+        ),
+    )
