@@ -22,13 +22,13 @@ from pipeline.latency import device_name, measure_rows
 from pipeline.pools import InlinePool, WorkerPool
 from pipeline.profiles import record_datasets
 from pipeline.progress import say
+from pipeline.reading import read_datasets
 from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.tracking import Status, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
 from tans_core.acquisition.hypervolume import hypervolume_mean
-from tans_core.datasets import open_datasets
-from tans_core.errors import ConfigError
+from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import DatasetRecord, ImageDataset, Row, ZooSettings
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
@@ -97,10 +97,14 @@ def plan_build(
     return BuildPlan(
         settings=settings,
         search_space=space,
-        datasets=tuple(open_datasets(datasets, settings.image_size)),
+        datasets=tuple(read_datasets(datasets, settings.image_size, _leave_out)),
         rows_there=there,
         rows_at_end=wanted + (there if more is not None else 0),
     )
+
+
+def _leave_out(error: DatasetUnavailable) -> None:
+    say(f"left out of this build: {error}")
 
 
 def build_zoo(

@@ -22,8 +22,9 @@ Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
   ?labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN   labels from a table
   ?labels=name:PATTERN                         labels from file names (first group of a regular expression)
   ?class=top, ?class=leaf                      which of two folder levels is the class
-  ?without=NAME,NAME                           leave classes out
-More than 20 classes are dealt into groups of 2 to 20."""
+  ?without=NAME,NAME                           leave classes out (parquet: and starter: too)
+  ?group=1of3                                  one of the groups of 2 to 20 that more than 20 classes are dealt into
+Several options are joined by &, as in ?class=leaf&without=other."""
 
 EXIT_HELP = "exit status: 0 done (or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage, 130 Ctrl-C"
 
@@ -61,7 +62,8 @@ def run(arguments: Sequence[str]) -> int:
 def _datasets(given: argparse.Namespace, output: Output) -> int:
     from pipeline.datasets import datasets
 
-    summaries = datasets(given.specs, given.image_size)
+    missed: list[TansError] = []
+    summaries = datasets(given.specs, given.image_size, pictures=given.pictures, unavailable=missed.append)
     rows = [
         (
             each.name,
@@ -89,7 +91,9 @@ def _datasets(given: argparse.Namespace, output: Output) -> int:
         for note in (*report.dropped_classes, *report.notes):
             text.append(f"{shown(each.name)}: {shown(note)}")
     output.result(summaries, "\n".join(text))
-    return 0
+    for error in missed:
+        print(f"tans: {error}", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def _build_zoo(given: argparse.Namespace, output: Output) -> int:
@@ -260,6 +264,9 @@ def _parser() -> argparse.ArgumentParser:
     datasets = _command(commands, "datasets", _datasets, "say what a SPEC gives, before anything is trained", SPEC_HELP)
     datasets.add_argument("specs", nargs="+", metavar="SPEC")
     datasets.add_argument("--image-size", type=int, default=64, metavar="PX", help="longest side (default: 64)")
+    datasets.add_argument(
+        "--pictures", type=Path, metavar="OUT.png", help="draw some pictures of each class on each side, to look at"
+    )
 
     build = _command(
         commands,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from tans_core.datasets import open_datasets
+from pipeline.reading import read_datasets
+from tans_core.errors import DatasetUnavailable
 from tans_core.records import ReadingReport
 
 
@@ -27,12 +29,27 @@ class DatasetSummary:
     report: ReadingReport
 
 
-def datasets(specs: Sequence[str], image_size: int = 64) -> list[DatasetSummary]:
+def datasets(
+    specs: Sequence[str],
+    image_size: int = 64,
+    *,
+    pictures: Path | None = None,
+    unavailable: Callable[[DatasetUnavailable], None] | None = None,
+) -> list[DatasetSummary]:
     """Read datasets as a build would, and say what they are.
+
+    Args:
+        pictures: a PNG to draw some pictures of each class on, as a network will see them.
+        unavailable: told of a dataset that a service does not give now; left out, it is raised.
 
     Raises:
         DatasetError: a SPEC cannot be read as a dataset of at least two classes.
     """
+    read = read_datasets(specs, image_size, unavailable)
+    if pictures is not None:
+        from pipeline.contact_sheet import draw_contact_sheet  # and with it matplotlib, for its fonts
+
+        draw_contact_sheet(read, pictures)
     return [
         DatasetSummary(
             name=dataset.name,
@@ -48,5 +65,5 @@ def datasets(specs: Sequence[str], image_size: int = 64) -> list[DatasetSummary]
             chance=dataset.chance,
             report=dataset.report,
         )
-        for dataset in open_datasets(specs, image_size)
+        for dataset in read
     ]

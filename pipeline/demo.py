@@ -18,10 +18,10 @@ from pipeline.load_network import find_row
 from pipeline.meta_train import MetaTrainSummary, meta_train
 from pipeline.output import percent, table
 from pipeline.progress import say
+from pipeline.reading import read_dataset, read_datasets
 from pipeline.search import SearchResult, search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
-from tans_core.datasets import open_dataset, open_datasets
 from tans_core.evaluation.starts import STARTS, Run, run_from
 from tans_core.records import ImageDataset, ZooSnapshot
 from tans_core.search_space import make_search_space
@@ -67,9 +67,9 @@ def demo(out: Path) -> DemoSummary:
     there is gone on with."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    query = open_dataset(QUERY, IMAGE_SIZE)
+    query = read_dataset(QUERY, IMAGE_SIZE)
     names = [
-        f"starter:{each.name}" for each in open_datasets(["starter:all"], IMAGE_SIZE) if each.source != query.source
+        f"starter:{each.name}" for each in read_datasets(["starter:all"], IMAGE_SIZE) if each.source != query.source
     ]
     zoo = str(out / "zoo")
     built = build_zoo(zoo, names, pairs=PAIRS, preset_name="laptop", image_size=IMAGE_SIZE, workers=WORKERS)

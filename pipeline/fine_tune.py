@@ -12,9 +12,9 @@ from torch import nn
 
 from pipeline.load_network import find_row
 from pipeline.progress import say
+from pipeline.reading import read_dataset
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
-from tans_core.datasets import open_dataset
 from tans_core.errors import ConfigError
 from tans_core.records import ImageDataset, Row
 from tans_core.search_space import make_search_space
@@ -63,7 +63,7 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
     store = Zoo.open(zoo)
     found = find_row(store, row)
     space = make_search_space(found.identity.search_space, found.identity.width)
-    dataset = open_dataset(spec, found.identity.image_size)
+    dataset = read_dataset(spec, found.identity.image_size)
     out.mkdir(parents=True, exist_ok=True)
     mirror = keeps_class_when_mirrored(dataset, lite0_backbone())
     recipe = replace(Recipe(**found.identity.recipe), epochs=epochs, mirror=mirror, max_train_images=None)

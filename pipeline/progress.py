@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 
@@ -35,3 +36,10 @@ class Progress:
         elif last or time.monotonic() - self._last_s >= PLAIN_INTERVAL_S:
             self._last_s = time.monotonic()
             say(line)
+
+    def clear(self) -> None:
+        """Take the renewed line off a terminal: the work it told of is over."""
+        if self._terminal:
+            with contextlib.suppress(BrokenPipeError, ValueError, OSError):
+                sys.stderr.write("\r\033[K")
+                sys.stderr.flush()

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pipeline.latency import device_name
 from pipeline.progress import say
+from pipeline.reading import read_dataset
 from pipeline.space_folder import Space, load_space
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.encoders import facts_of
 from tans_core.cross_modal.features import extract_features
-from tans_core.datasets import open_dataset
 from tans_core.errors import ConfigError, SpaceError
 from tans_core.records import Row
 from tans_core.retrieval.constraints import Limits, RowCosts, explain_none, within
@@ -106,7 +106,7 @@ def search(
     allowed_R = within(limits, costs)
     if not allowed_R.any():
         raise explain_none(limits, costs, learned.index.keys, store.uri, device)
-    dataset = open_dataset(spec, store.settings.image_size)
+    dataset = read_dataset(spec, store.settings.image_size)
     began = time.perf_counter()
     features = extract_features(dataset, lite0_backbone())
     extracted = time.perf_counter()

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from pipeline.progress import Progress
+from pipeline.reading import read_dataset
 from pipeline.zoo import Zoo, verify_weights
-from tans_core.datasets import open_dataset
 from tans_core.errors import ConfigError
 from tans_core.records import Row
 from tans_core.search_space import make_search_space
@@ -57,7 +57,7 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
 
 
 def _trained_again(spec: str, row: Row, space: SearchSpace) -> list[str]:
-    dataset = open_dataset(spec, row.identity.image_size)
+    dataset = read_dataset(spec, row.identity.image_size)
     if dataset.fingerprint != row.identity.fingerprint:
         return [f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"]
     trained, _ = train_pair(row.identity, dataset, space)
