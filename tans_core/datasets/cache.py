@@ -24,15 +24,18 @@ from tans_core.datasets.found import Unread
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
 RULES = 1  # of reading: raised when the same files are read differently
-MOST_BYTES = 20 << 30  # of all entries: those unused for longest go first
 _TENSORS = ("images", "labels", "train", "validation", "test")
 
 
 class DatasetCache:
-    """Entries in one folder, which several processes may use at a time."""
+    """Entries in one folder, which several processes may use at a time.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    Args:
+        most_bytes: of all entries; those unused for longest go first.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int = 20 << 30) -> None:
+        self._folder, self._most_bytes = folder, most_bytes
 
     def get(self, unread: Unread, image_size: int) -> list[ImageDataset] | None:
         """What reading gave when the files were as they are now; None where that is not known."""
@@ -75,7 +78,7 @@ class DatasetCache:
         entries = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.iterdir())
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries[:-1]:
-            if total > MOST_BYTES:
+            if total > self._most_bytes:
                 path.unlink(missing_ok=True)
                 total -= size
 
