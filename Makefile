@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials check format bench-pool bench-meta-test clean
+.PHONY: setup lock demo test trials check format bench-pool bench-meta-test bench-reading bench-fuzz clean
 
 setup: .venv/.ready
 
@@ -48,6 +48,12 @@ bench-pool: setup
 
 bench-meta-test: setup
 	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
+
+bench-reading: setup
+	$(BIN)/python -m benchmarks.reading --data $(DATA)
+
+bench-fuzz: setup
+	$(BIN)/python -m benchmarks.fuzz
 
 # What you computed (runs/) stays.
 clean:

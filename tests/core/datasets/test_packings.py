@@ -1,4 +1,4 @@
-"""One dataset is one fingerprint in whatever packing it comes, and another when a pixel, a name or a side is another."""
+"""One dataset is one fingerprint in any packing, and another when a pixel, a name or a side is another."""
 
 import tempfile
 import zipfile
