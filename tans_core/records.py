@@ -13,9 +13,12 @@ from typing import Any
 from torch import Tensor
 
 
-def content_hash(data: bytes) -> str:
-    """BLAKE2b-128 in hexadecimal: the one hash of keys, fingerprints and weights."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def content_hash(*parts: bytes | memoryview) -> str:
+    """BLAKE2b-128 in hexadecimal of parts one after the other: the one hash of keys, fingerprints and weights."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:

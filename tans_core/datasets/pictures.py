@@ -74,8 +74,8 @@ def decode(data: bytes, path: str, image_size: int) -> Picture | Rejected:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 return _too_large(f"{image.width}x{image.height} pixels")
-            upright = _upright(image)
-            return _identify(_to_array(upright), _has_frames(image), image_size)
+            frames = _has_frames(image)
+            return _identify(_plain(_upright(image)), frames, image_size)
     except UnidentifiedImageError:
         return _not_a_picture(data)
     except Image.DecompressionBombError:  # twice the limit: Pillow refuses by itself, before we see the size
@@ -111,9 +111,10 @@ def _not_a_picture(data: bytes) -> Rejected:
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except (SyntaxError, ValueError, KeyError, TypeError, OSError):  # an EXIF block that is no EXIF: sound pixels
-        return image
+        pass
+    return image
 
 
 def _has_frames(image: Image.Image) -> bool:
@@ -123,18 +124,23 @@ def _has_frames(image: Image.Image) -> bool:
         return True
 
 
-def _to_array(image: Image.Image) -> np.ndarray:
-    """Decoded pixels: uint8 (H, W) or (H, W, 3); deep ones uint16 (H, W), or float32 (H, W)."""
+def _plain(image: Image.Image) -> Image.Image:
+    """In mode L, RGB, or one of the deep modes; what is transparent stands over white."""
     if image.mode in _DEEP_MODES:
-        return _deep_array(np.asarray(image))
+        return image
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))
-    colour = np.asarray(image.convert("RGB"))
-    red, green, blue = colour[..., 0], colour[..., 1], colour[..., 2]
-    return red if np.array_equal(red, green) and np.array_equal(red, blue) else colour
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    wanted = "L" if image.mode in ("1", "L") else "RGB"
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def _is_grey(colour: np.ndarray) -> bool:
+    """Whether three channels are one; most pictures in colour are told by their first row."""
+    rows = (colour[:1], colour)
+    return all(
+        np.array_equal(each[..., 0], each[..., 1]) and np.array_equal(each[..., 0], each[..., 2]) for each in rows
+    )
 
 
 def _deep_array(values: np.ndarray) -> np.ndarray:
@@ -146,15 +152,20 @@ def _deep_array(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint16 if fits else np.float32)
 
 
-def _identify(pixels: np.ndarray, frames: bool, image_size: int) -> Picture:
-    height, width = pixels.shape[:2]
-    header = f"{pixels.dtype.name} {pixels.shape} ".encode()
+def _identify(image: Image.Image, frames: bool, image_size: int) -> Picture:
+    pixels = np.asarray(image)
+    if image.mode in _DEEP_MODES:
+        pixels = _deep_array(pixels)
+        image = Image.fromarray(pixels.astype(np.float32))
+    elif image.mode == "RGB" and _is_grey(pixels):
+        image = image.getchannel(0)
+        pixels = np.asarray(image)
     deep = {"uint8": "", "uint16": "integers", "float32": "floats"}[pixels.dtype.name]
     return Picture(
-        image_hash=content_hash(header + np.ascontiguousarray(pixels).tobytes()),
-        scaled_CHW=_scale(pixels.astype(np.float32) if deep else pixels, image_size),
-        width=width,
-        height=height,
+        image_hash=content_hash(f"{pixels.dtype.name} {pixels.shape} ".encode(), np.ascontiguousarray(pixels).data),
+        scaled_CHW=_scale(image, image_size),
+        width=image.width,
+        height=image.height,
         frames=frames,
         deep=deep,
         least=float(pixels.min()) if deep else 0.0,
@@ -162,11 +173,10 @@ def _identify(pixels: np.ndarray, frames: bool, image_size: int) -> Picture:
     )
 
 
-def _scale(pixels: np.ndarray, image_size: int) -> np.ndarray:
+def _scale(image: Image.Image, image_size: int) -> np.ndarray:
     """Longest side to `image_size`, each side at least 1 pixel, antialiased; shape (C, h, w)."""
-    height, width = pixels.shape[:2]
-    longest = max(height, width)
-    size = (max(1, round(width * image_size / longest)), max(1, round(height * image_size / longest)))
+    longest = max(image.size)
+    size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
     # Bilinear, because it never overshoots: deep values stay inside their range.
-    scaled = np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.BILINEAR))
+    scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     return scaled[None] if scaled.ndim == 2 else np.ascontiguousarray(scaled.transpose(2, 0, 1))
