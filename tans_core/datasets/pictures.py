@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -110,10 +110,8 @@ def _not_a_picture(data: bytes) -> Rejected:
 
 def _upright(image: Image.Image) -> Image.Image:
     image.load()
-    try:
+    with suppress(SyntaxError, ValueError, KeyError, TypeError, OSError):  # an EXIF block that is none: sound pixels
         ImageOps.exif_transpose(image, in_place=True)
-    except (SyntaxError, ValueError, KeyError, TypeError, OSError):  # an EXIF block that is no EXIF: sound pixels
-        pass
     return image
 
 

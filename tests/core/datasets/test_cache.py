@@ -21,7 +21,9 @@ def cache(tmp_path):
 
 @pytest.fixture
 def root(tmp_path):
-    return plant(tmp_path / "set", {"cats/": CATS, "dogs/": DOGS, "cats/torn.jpg": b"<html>", "labels.csv": b"id,what\n"})
+    return plant(
+        tmp_path / "set", {"cats/": CATS, "dogs/": DOGS, "cats/torn.jpg": b"<html>", "labels.csv": b"id,what\n"}
+    )
 
 
 def read(spec, cache, size=8):
