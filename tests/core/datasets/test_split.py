@@ -130,3 +130,12 @@ def test_a_truncated_picture_among_good_ones_is_skipped_counted_and_named(tmp_pa
     assert len(dataset.images) == 75
     assert [each.paths for each in dataset.report.skipped] == [("y/bad.png",)]
     assert any("truncated" in each.reason or "damaged" in each.reason for each in dataset.report.skipped)
+
+
+def test_reading_is_watched_to_its_end(tmp_path):
+    root = plant(tmp_path / "set", {"cats/": several("c", 50), "dogs/": several("d", 50), "dogs/torn.png": b""})
+    seen = []
+    open_datasets([f"folder:{root}"], 8, watch=lambda *state: seen.append(state))
+    assert [name for name, _, _ in seen] == ["set"] * len(seen)
+    assert [done for _, done, _ in seen] == sorted({done for _, done, _ in seen})
+    assert seen[-1][1:] == (101, 101) and len(seen) > 1
