@@ -1,6 +1,7 @@
 """`tans datasets`: what is said and drawn before anything is trained."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,3 +47,15 @@ def test_a_sheet_that_cannot_be_written(tmp_path, capfd):
     root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
     assert run(["datasets", f"folder:{root}", "--pictures", str(tmp_path / "gone" / "sheet.png")]) == 1
     assert str(Path("gone") / "sheet.png") in capfd.readouterr().err
+
+
+def test_the_ten_lines_for_arrays_in_the_docs_write_a_dataset(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 8), dtype=np.uint8)
+    np.savez("digits.npz", images=images, labels=np.arange(20) % 2)
+    exec(lines, {})
+    dataset = read_dataset("parquet:digits.parquet", 8)
+    assert dataset.class_names == ("0", "1")
+    assert len(dataset.images) == 20
