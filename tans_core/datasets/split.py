@@ -86,7 +86,7 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
 
 def _decoded(collection: Collection, image_size: int, skipped: _Skips, watch: Watch) -> Iterator[_Image]:
     """One stream through all cores; what waits is a few hundred pictures, scaled ones are all that is kept."""
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     waiting: deque[Future[list[tuple[Found, Picture | Rejected]]]] = deque()
     done = 0
     with quiet_decoders(), ThreadPoolExecutor(cores) as pool:
