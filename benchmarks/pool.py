@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import os
 import shutil
 import time
 from pathlib import Path
@@ -24,9 +25,13 @@ from tans_core.search_space import make_search_space
 from tans_core.training.standalone import train_pair
 
 
+RAYS_NICENESS = 15  # of its workers: what else runs on the machine treats both alike
+
+
 def bare_worker(specs: list[str], image_size: int, queue, out: Path) -> None:
     """Train what the queue gives until it gives None."""
     torch.set_num_threads(1)
+    os.nice(RAYS_NICENESS)
     datasets = {dataset.fingerprint: dataset for dataset in open_datasets(specs, image_size)}
     space = None
     while (identity := queue.get()) is not None:

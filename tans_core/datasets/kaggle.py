@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from tans_core.datasets.archive import DamagedArchive, unpack
 from tans_core.datasets.folder import unread_folder
 from tans_core.datasets.found import Unread, some
+from tans_core.datasets.layout import nfc
 from tans_core.datasets.spec import Spec, did_you_mean
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, DatasetUnavailable
 
 if TYPE_CHECKING:
     from kagglehub.handle import DatasetHandle
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 FORM = "kaggle:OWNER/NAME/versions/K"
 LONGEST_WAIT_S = 3600.0  # for a service that says "too many requests"
+SILENCE_S = 30.0  # of a server, between connecting and the first byte or between two bytes, that ends a request
 _FIRST_WAIT_S = 10.0
 _MOST_CUTS = 5  # of one transfer
 _BY_HAND = "download it by hand, unpack it and name folder:PATH"
@@ -43,7 +46,10 @@ _Answer = TypeVar("_Answer")
 
 
 def kaggle_collections(
-    spec: Spec, clock: Callable[[], float] = time.time, sleep: Callable[[float], None] = time.sleep
+    spec: Spec,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+    silence_s: float = SILENCE_S,
 ) -> list[Unread]:
     """A pinned version of a dataset on Kaggle, downloaded unless the cache has it.
 
@@ -51,32 +57,38 @@ def kaggle_collections(
         spec: its place is OWNER/NAME/versions/K, with K from 1.
         clock: seconds since the epoch.
         sleep: waits so many seconds.
+        silence_s: seconds without a byte after which a server counts as out of reach.
 
     Raises:
         DatasetError: the SPEC is not pinned (before any request), there is no such dataset, version or subfolder,
-            it may not be read, the service is out of reach or too busy, or the archive is damaged or refused.
+            it may not be read, or the archive is damaged or refused.
+        DatasetUnavailable: the service is out of reach or too busy.
     """
     _check_pinned(spec)
     with _chatter_to_stderr():
         from kagglehub.handle import parse_dataset_handle
 
         handle = parse_dataset_handle(spec.place)
-        root = _Download(handle, clock, sleep).folder()
+        root = _Download(handle, clock, sleep, silence_s).folder()
     if spec.subfolder:
         root = _subfolder(root, spec)
     return [unread_folder(root, spec, handle.dataset, f"{handle.owner}/{handle.dataset}")]
 
 
 def _check_pinned(spec: Spec) -> None:
-    if re.fullmatch(r"[\w-]+/[\w-]+/versions/[1-9]\d*", spec.place, re.ASCII):
-        return
-    competition = re.fullmatch(r"(?:(?:c|competitions)/)?([\w-]+)", spec.place, re.ASCII)
+    place = re.sub(r"^(https?://)?(www\.)?kaggle\.com/(datasets/)?", "", spec.place).rstrip("/")
+    competition = re.fullmatch(
+        r"(?:(?:c|competitions)/([\w-]+)(?:/.*)?|([\w-]+)(?:/versions(?:/.*)?)?)", place, re.ASCII
+    )
     if competition:
+        name = competition[1] or competition[2]
         raise DatasetError(
             f"{spec} names no owner, as competitions do: a competition is no dataset and has rules to accept at "
-            f"https://www.kaggle.com/c/{competition[1]}; {_BY_HAND}. A dataset is {FORM}"
+            f"https://www.kaggle.com/c/{name}; {_BY_HAND}. A dataset is {FORM}"
         )
-    pinned = re.match(r"([\w-]+/[\w-]+)(/|$)", spec.place, re.ASCII)
+    if re.fullmatch(r"[\w-]+/[\w-]+/versions/[1-9]\d*", spec.place, re.ASCII):
+        return
+    pinned = re.match(r"([\w-]+/[\w-]+)(/|$)", place, re.ASCII)
     example = f"kaggle:{pinned[1]}/versions/K" if pinned else FORM
     raise DatasetError(
         f"{spec} names no fixed version, and a dataset changes under its name: write {example}, K being a number from "
@@ -112,6 +124,7 @@ class _Download:
     handle: DatasetHandle
     clock: Callable[[], float]
     sleep: Callable[[float], None]
+    silence_s: float
     with_credentials: bool = field(default=False, init=False)
 
     def folder(self) -> Path:
@@ -167,7 +180,7 @@ class _Download:
                 got = archive.stat().st_size if archive.exists() else 0
                 after = f"the connection was lost after {got:,} bytes of kaggle:{self.handle}"
                 if cut == _MOST_CUTS:
-                    raise DatasetError(
+                    raise DatasetUnavailable(
                         f"{after}, {cut} times; the same command "
                         + ("goes on where it stopped" if ranges else "starts again: the server takes no ranges")
                     ) from error
@@ -227,15 +240,17 @@ class _Download:
                     raise
                 asked_s = _retry_after_s(error, self.clock())
             except requests.RequestException as error:
-                raise DatasetError(
+                raise DatasetUnavailable(
                     f"Kaggle does not answer ({type(error).__name__}) to a request for kaggle:{self.handle}: see to "
                     f"the network, or {_BY_HAND}"
                 ) from None
-            pause_s = wait_s * random.uniform(0.5, 1.0) if asked_s is None else asked_s
-            if self.clock() + pause_s - start > LONGEST_WAIT_S:
-                raise DatasetError(
-                    f"Kaggle gets too many requests; kaggle:{self.handle} would have to wait {pause_s:,.0f} s more, "
-                    f"beyond the {LONGEST_WAIT_S:,.0f} s in all that we wait: try again later, or {_BY_HAND}"
+            left_s = LONGEST_WAIT_S - (self.clock() - start)
+            pause_s = min(wait_s * random.uniform(0.5, 1.0), left_s) if asked_s is None else asked_s
+            if left_s <= 0 or pause_s > left_s:
+                raise DatasetUnavailable(
+                    f"Kaggle gets too many requests; kaggle:{self.handle} would have to wait "
+                    + ("" if asked_s is None else f"{asked_s:,.0f} s more, ")
+                    + f"beyond the {LONGEST_WAIT_S:,.0f} s in all that we wait: try again later, or {_BY_HAND}"
                 )
             _say(f"Kaggle gets too many requests: asked for kaggle:{self.handle} again in {pause_s:,.0f} s")
             self.sleep(pause_s)
@@ -246,16 +261,17 @@ class _Download:
         from kagglesdk.datasets.services.dataset_api_service import DatasetApiClient
         from kagglesdk.kaggle_http_client import KaggleHttpClient
 
-        if not self.with_credentials:
-            client = KaggleHttpClient(user_agent=get_user_agent())
-            client._signed_in = False  # else it looks for credentials itself
-            return DatasetApiClient(client)
-        found = self._credentials()
-        return DatasetApiClient(
-            KaggleHttpClient(
+        if self.with_credentials:
+            found = self._credentials()
+            client = KaggleHttpClient(
                 username=found.username, password=found.key, api_token=found.api_key, user_agent=get_user_agent()
             )
-        )
+        else:
+            client = KaggleHttpClient(user_agent=get_user_agent())
+            client._signed_in = False  # else it looks for credentials itself
+        client._init_session()  # here, because it sets no timeout
+        client._session.mount("http", _Impatient(self.silence_s))  # both http: and https:
+        return DatasetApiClient(client)
 
     def _credentials(self) -> Any:
         from kagglehub.config import get_kaggle_credentials
@@ -283,7 +299,8 @@ class _Download:
             else:
                 there = f"see {page}; a private one is shown to its credentials only ({_credential_places()})"
             return DatasetError(f"no such dataset or version: kaggle:{self.handle}; {there}")
-        return DatasetError(f"Kaggle answers {status} to a request for kaggle:{self.handle}: try later, or {_BY_HAND}")
+        kind = DatasetUnavailable if status >= 500 else DatasetError
+        return kind(f"Kaggle answers {status} to a request for kaggle:{self.handle}: try later, or {_BY_HAND}")
 
     def _newest_version(self) -> int | None:
         from kagglesdk.datasets.types.dataset_api_service import ApiGetDatasetRequest
@@ -294,6 +311,25 @@ class _Download:
             return self._patiently(lambda client: client.get_dataset(request)).current_version_number or None
         except requests.HTTPError:
             return None
+
+
+class _Impatient(HTTPAdapter):
+    """Ends a request to a server that takes it and stays silent."""
+
+    def __init__(self, silence_s: float) -> None:
+        super().__init__()
+        self._silence_s = silence_s
+
+    def send(
+        self,
+        request: requests.PreparedRequest,
+        stream: bool = False,
+        timeout: Any = None,
+        verify: bool | str = True,
+        cert: Any = None,
+        proxies: Any = None,
+    ) -> requests.Response:
+        return super().send(request, stream, timeout or self._silence_s, verify, cert, proxies)
 
 
 def _credential_places() -> str:
@@ -330,8 +366,8 @@ def _retry_after_s(error: requests.HTTPError, now: float) -> float | None:
 
 
 def _subfolder(root: Path, spec: Spec) -> Path:
-    folders = [path.relative_to(root).as_posix() for path in sorted(root.rglob("*")) if path.is_dir()]
-    if spec.subfolder in folders:
-        return root / spec.subfolder
-    near = did_you_mean(spec.subfolder, folders)
-    raise DatasetError(f"{spec}: no folder {spec.subfolder!r} there; there are {some(folders) or 'none'}{near}")
+    paths = {nfc(path.relative_to(root).as_posix()): path for path in sorted(root.rglob("*")) if path.is_dir()}
+    if nfc(spec.subfolder) in paths:
+        return paths[nfc(spec.subfolder)]
+    near = did_you_mean(spec.subfolder, paths)
+    raise DatasetError(f"{spec}: no folder {spec.subfolder!r} there; there are {some(paths) or 'none'}{near}")

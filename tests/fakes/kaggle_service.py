@@ -28,6 +28,8 @@ class FakeKaggle:
     damaged: int = 0  # so many transfers come with a wrong byte in the middle
     says_hash: bool = True
     takes_ranges: bool = True
+    silent: set[str] = field(default_factory=set)  # "POST", "GET": taken and never answered, until `awake` is set
+    awake: threading.Event = field(default_factory=threading.Event)
     requests: list[str] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)  # of the POSTs
     url: str = ""
@@ -44,6 +46,7 @@ def serving() -> Iterator[FakeKaggle]:
     try:
         yield service
     finally:
+        service.awake.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -58,6 +61,9 @@ class _Handler(BaseHTTPRequestHandler):
         owner, name = asked["ownerSlug"], asked["datasetSlug"]
         self.service.requests.append(f"{what} {owner}/{name} {asked.get('datasetVersionNumber', '')}".strip())
         self.service.authorizations.append(self.headers["Authorization"])
+        if "POST" in self.service.silent:
+            self.service.awake.wait()
+            return
         versions = [version for *key, version in self.service.archives if key == [owner, name]]
         if self.service.too_many:
             retry_after = self.service.too_many.pop(0)
@@ -87,6 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Accept-Ranges"] = "bytes"
         start = int((self.headers["Range"] or "bytes=0-")[len("bytes=") : -1]) if self.service.takes_ranges else 0
         self.service.requests.append(f"GET {owner}/{name} {version} from {start}")
+        if "GET" in self.service.silent:
+            self.service.awake.wait()
+            return
         if self.service.damaged:
             self.service.damaged -= 1
             middle = len(whole) // 2

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tans_core.datasets import open_dataset
+from tans_core.datasets import open_dataset, open_datasets
 from tans_core.datasets.kaggle import kaggle_collections
 from tans_core.datasets.spec import parse_spec
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, DatasetUnavailable
 from tests.fakes.kaggle_service import FakeKaggle, serving
+from tests.trees import plant, several
 
 SPEC = "kaggle:owner/flowers/versions/3"
 POST = "DownloadDataset owner/flowers 3"
@@ -65,11 +66,10 @@ class Time:
         self.now += seconds
 
 
-def collected(time: Time, spec: str = SPEC) -> int:
+def collected(time: Time, spec: str = SPEC, silence_s: float = 10) -> int:
     """How many pictures there are."""
-    return sum(
-        len(list(found.read().pictures)) for found in kaggle_collections(parse_spec(spec), lambda: time.now, time.sleep)
-    )
+    found = kaggle_collections(parse_spec(spec), lambda: time.now, time.sleep, silence_s)
+    return sum(len(list(each.read().pictures)) for each in found)
 
 
 def cached(tmp_path: Path) -> set[str]:
@@ -115,9 +115,12 @@ def test_what_kagglehub_has_downloaded_is_read(kaggle: FakeKaggle):
         ("owner/flowers/versions/-1", "write kaggle:owner/flowers/versions/K"),
         ("owner/flowers/anything/3", "write kaggle:owner/flowers/versions/K"),
         ("../../versions/3", "write kaggle:OWNER/NAME/versions/K"),
-        ("https://www.kaggle.com/datasets/owner/flowers", "OWNER/NAME/versions/K"),
+        ("https://www.kaggle.com/datasets/owner/flowers", "write kaggle:owner/flowers/versions/K"),
         ("dogs-vs-cats", "a competition is no dataset.*folder:PATH"),
         ("competitions/dogs-vs-cats", "a competition is no dataset.*folder:PATH"),
+        ("c/dogs-vs-cats/versions/1", "a competition is no dataset.*folder:PATH"),
+        ("dogs-vs-cats/versions/1", "a competition is no dataset.*folder:PATH"),
+        ("https://www.kaggle.com/c/dogs-vs-cats/data", "a competition is no dataset.*kaggle.com/c/dogs-vs-cats;"),
     ],
 )
 def test_what_is_not_pinned_is_refused_before_any_request(kaggle: FakeKaggle, place, words):
@@ -187,22 +190,38 @@ def test_too_many_requests_then_success(kaggle: FakeKaggle, capsys):
     assert f"asked for {SPEC} again in 40 s" in capsys.readouterr().err
 
 
-def test_too_many_requests_for_an_hour(kaggle: FakeKaggle):
+def test_c6_too_many_requests_for_an_hour(kaggle: FakeKaggle):
     time = Time()
     kaggle.too_many = [None] * 100
-    with pytest.raises(DatasetError, match="too many requests"):
+    with pytest.raises(DatasetUnavailable, match=r"too many requests.*folder:PATH"):
         collected(time)
-    # A pause is 10 s x 2^n, shortened to a half at most: the first n together are at least (pause n - 10 s) / 2,
-    # and it is given up when pause n would lead beyond the hour. So the sum is above (3600 - 10) / 3 at any jitter.
-    assert 1190 < sum(time.slept) <= 3600
+    assert sum(time.slept) == pytest.approx(3600)  # the last pause is what is left of the hour
+    assert len(time.slept) < 15
+    assert len(kaggle.requests) == len(time.slept) + 1
 
 
-def test_a_wait_beyond_the_hour_is_not_begun(kaggle: FakeKaggle):
+def test_c6_a_wait_beyond_the_hour_is_not_begun(kaggle: FakeKaggle):
     time = Time()
     kaggle.too_many = ["7200"]
-    with pytest.raises(DatasetError, match="7,200 s more"):
+    with pytest.raises(DatasetUnavailable, match="7,200 s more"):
         collected(time)
     assert time.slept == []
+
+
+def test_c6_the_other_datasets_are_read(kaggle: FakeKaggle, tmp_path):
+    kaggle.too_many = ["7200"]
+    pets = plant(tmp_path / "pets", {"cats/": several("c", 5), "dogs/": several("d", 5)})
+    missed: list[DatasetUnavailable] = []
+    (read,) = open_datasets([SPEC, f"folder:{pets}"], 8, unavailable=missed.append)
+    assert read.name == "pets" and SPEC in str(missed[0])
+
+
+@pytest.mark.parametrize("silent", ["POST", "GET"])
+def test_a_server_that_never_answers_ends_in_an_error(kaggle: FakeKaggle, silent):
+    kaggle.silent = {silent}
+    with pytest.raises(DatasetUnavailable, match=r"Kaggle does not answer .*folder:PATH"):
+        collected(Time(), silence_s=0.2)
+    assert len(kaggle.requests) < 3
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
