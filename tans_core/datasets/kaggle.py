@@ -270,7 +270,8 @@ class _Download:
             client = KaggleHttpClient(user_agent=get_user_agent())
             client._signed_in = False  # else it looks for credentials itself
         client._init_session()  # here, because it sets no timeout
-        client._session.mount("http", _Impatient(self.silence_s))  # both http: and https:
+        for scheme in ("https://", "http://"):
+            client._session.mount(scheme, _Impatient(self.silence_s))
         return DatasetApiClient(client)
 
     def _credentials(self) -> Any:
