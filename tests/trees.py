@@ -1,6 +1,7 @@
 """Folders of small pictures, written as a literal."""
 
 import io
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **how: object) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **how)
     return buffer.getvalue()
+
+
+def pasted(message: str) -> list[str]:
+    """The SPECs that a message gives to paste, as a shell would read them."""
+    return re.findall(r"'((?:folder|kaggle):[^']*)'", message)
 
 
 def several(name: str, count: int) -> list[str]:

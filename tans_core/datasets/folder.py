@@ -106,7 +106,7 @@ def _labelled(root: Path, spec: Spec, tree: Tree, layout: Layout) -> _Read:
         names = some(sorted(set(labelled.classes.values()))) or "none"
         raise DatasetError(
             f"{spec}: labels={spec.options.labels} gives {len(labelled.classes):,} of {len(pictures):,} pictures a "
-            f"class, and the classes are: {names}; two are needed. {suggestion(root, pictures, _others(tree))}"
+            f"class, and the classes are: {names}; two are needed. {suggestion(spec, root, pictures, _others(tree))}"
         )
     sides = {path: _side(root, path) for path in labelled.classes}
     given = {"train", "test"} <= set(sides.values())
@@ -169,7 +169,7 @@ def _too_few(root: Path, spec: Spec, tree: Tree, layout: Layout, names: Sequence
     pictures = [path for folder in tree.root.walk() for path in folder.pictures]
     return (
         f"{spec}: {classes}; found {some(places)}. At least two are needed, one folder a class; "
-        f"{suggestion(root, pictures, _others(tree))}"
+        f"{suggestion(spec, root, pictures, _others(tree))}"
     )
 
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from tans_core.datasets.found import some
 from tans_core.datasets.layout import nfc
-from tans_core.datasets.spec import did_you_mean
+from tans_core.datasets.sniff import PICTURE_SUFFIXES
+from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 
 _TABLES = frozenset((".csv", ".tsv"))
@@ -26,6 +28,8 @@ _PATTERNS = (
     r"[_-]([A-Za-z]+)\.",
     r"^[^_]+_([^_]+)_",
 )
+_MARKS = {"0": False, "false": False, "": False, "1": True, "true": True}
+_PICTURE_SUFFIX = re.compile(rf"({'|'.join(map(re.escape, sorted(PICTURE_SUFFIXES)))})$", re.IGNORECASE)
 _MOST_ROWS = 5_000_000  # of a table that is only looked at
 
 
@@ -41,6 +45,8 @@ class Labelled:
 def label_pictures(option: str, root: Path, pictures: Sequence[Path]) -> Labelled:
     """Label by the option `labels=`: "FILE.csv:IMAGE_COLUMN,LABEL_COLUMN" or "name:PATTERN".
 
+    The label column `*` stands for all other columns, each of them a class, with a 1 for the picture's.
+
     Raises:
         DatasetError: no such file or column, no such pattern, or a picture with two labels.
     """
@@ -50,16 +56,17 @@ def label_pictures(option: str, root: Path, pictures: Sequence[Path]) -> Labelle
     where, colon, what = option.rpartition(":")
     if not colon or "," not in what:
         raise DatasetError(
-            f"labels={option}: the forms are labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN and labels=name:PATTERN"
+            f"labels={option}: the forms are labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN (* for one column a class) "
+            f"and labels=name:PATTERN"
         )
     return _by_table(where, what, root, pictures)
 
 
-def suggestion(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> str:
-    """What would give these pictures a class, in words; empty where nothing is found."""
+def suggestion(spec: Spec, root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> str:
+    """What would give these pictures a class, with the SPEC to paste; empty where nothing is found."""
     tables = [path for path in others if path.suffix.lower() in _TABLES]
     for path in tables[:20]:
-        found = _fitting_columns(root, path, pictures)
+        found = _fitting_columns(spec, root, path, pictures)
         if found:
             return found
     boxes = {path.stem for path in others if path.suffix.lower() in (".txt", ".xml")}
@@ -69,12 +76,15 @@ def suggestion(root: Path, pictures: Sequence[Path], others: Sequence[Path]) -> 
         return f"this looks like boxes, not classes: {count:,} {suffix} of the same names"
     names = sorted(picture.name for picture in pictures)
     three = ", ".join(names[:: max(1, (len(names) - 1) // 2)][:3])
+    said = f"their names look like {three}: if the class is in the name,"
     pattern = next((each for each in _PATTERNS if _fits(each, names)), None)
     if pattern:
-        return f"their names look like {three}: if the class is in the name, add ?labels=name:{pattern}"
-    return (
-        f"their names look like {three}: if the class is in the name, add ?labels=name:PATTERN, whose first group is it"
-    )
+        return f"{said} {_add(spec, f'name:{pattern}')}"
+    return f"{said} {_add(spec, 'name:PATTERN')}, where the first group of PATTERN, a regular expression, is the class"
+
+
+def _add(spec: Spec, labels: str) -> str:
+    return f"add ?labels={labels}, as in {spec.to_paste(replace(spec.options, labels=labels))}"
 
 
 def _by_name(pattern: str, pictures: Sequence[Path]) -> Labelled:
@@ -97,22 +107,27 @@ def _by_table(where: str, columns: str, root: Path, pictures: Sequence[Path]) ->
             f"labels={where}: no such file in {root}; tables there: {some(there) or 'none'}{did_you_mean(where, there)}"
         )
     header, rows = _read_table(path)
-    image, label = _columns(where, columns, header)
+    image, labels_of = _columns(where, columns, header)
     index = _Index(root, pictures)
-    labels: dict[Path, set[str]] = defaultdict(set)
-    no_picture, several = 0, 0
+    hits: list[tuple[str, int, list[Path]]] = []
+    several, no_picture = 0, 0
     for row in rows:
-        value = nfc(row[label].strip())
-        several += "|" in value
-        found = index.find(row[image]) if value else ()
-        no_picture += bool(value) and not found
+        names = labels_of(row)
+        several += len(names) > 1
+        if len(names) == 1:
+            hits.append((names[0], *index.find(row[image])))
+            no_picture += not hits[-1][2]
+    nearest: dict[Path, int] = {}  # of several rows that could mean a picture, those that say most of its path
+    for _, parts, found in hits:
+        nearest |= {picture: max(parts, nearest.get(picture, 0)) for picture in found}
+    labels: dict[Path, set[str]] = defaultdict(set)
+    for name, parts, found in hits:
         for picture in found:
-            labels[picture].add(value)
+            if nearest[picture] == parts:
+                labels[picture].add(name)
     several += sum(len(names) > 1 for names in labels.values())
     if several:
-        raise DatasetError(
-            f"{where}: not one class a picture: {several:,} rows have two or more labels in {header[label]!r}"
-        )
+        raise DatasetError(f"{where}: not one class a picture: {several:,} rows have two or more labels in {columns!r}")
     classes = {picture: names.pop() for picture, names in labels.items()}
     unlabelled = tuple(picture for picture in pictures if picture not in classes)
     notes = [
@@ -122,18 +137,39 @@ def _by_table(where: str, columns: str, root: Path, pictures: Sequence[Path]) ->
 
 
 class _Index:
-    """Pictures by relative path, file name and stem; of one name only where all of them have one size, as copies do."""
+    """Pictures by the end of their path, with and without the suffix.
+
+    Of one name only where all of them have one size, as copies do.
+    """
 
     def __init__(self, root: Path, pictures: Iterable[Path]) -> None:
-        self._by: tuple[dict[str, list[Path]], ...] = (defaultdict(list), defaultdict(list), defaultdict(list))
+        self._ends: dict[str, list[Path]] = defaultdict(list)
+        self._whole: dict[str, Path] = {}
         for picture in pictures:
-            for names, key in zip(self._by, (picture.relative_to(root).as_posix(), picture.name, picture.stem)):
-                names[nfc(key)].append(picture)
+            parts = nfc(picture.relative_to(root).as_posix()).split("/")
+            self._whole["/".join(parts)] = picture
+            for start in range(len(parts)):
+                end = "/".join(parts[start:])
+                for key in {end, PurePosixPath(end).with_suffix("").as_posix()}:
+                    self._ends[key].append(picture)
 
-    def find(self, value: str) -> list[Path]:
-        name = nfc(value.strip().replace("\\", "/").removeprefix("./").lstrip("/"))
-        found = next((names[key] for names, key in zip(self._by, (name, name, name)) if key in names), [])
-        return found if len(found) < 2 or len({each.stat().st_size for each in found}) == 1 else []
+    def find(self, value: str) -> tuple[int, list[Path]]:
+        """The pictures that a table's entry means, and how many names of their path it says.
+
+        An entry may come from a folder of somebody else's, or from before the files were converted: the longest end
+        of it that names a picture counts.
+        """
+        parts = [part for part in nfc(value.strip()).replace("\\", "/").split("/") if part not in ("", ".")]
+        whole = self._whole.get("/".join(parts))
+        if whole:
+            return len(parts) + 1, [whole]
+        for start in range(len(parts)):
+            end = "/".join(parts[start:])
+            found = self._ends.get(end) or self._ends.get(_PICTURE_SUFFIX.sub("", end))
+            if found:
+                alike = len(found) < 2 or len({each.stat().st_size for each in found}) == 1
+                return len(parts) - start, found if alike else []
+        return 0, []
 
 
 def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -151,20 +187,50 @@ def _read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     return header, [row + [""] * (len(header) - len(row)) for row in rows[1:]]
 
 
-def _columns(where: str, columns: str, header: Sequence[str]) -> tuple[int, int]:
-    """A name may hold a comma: the one that parts two names of the header counts."""
+_LabelsOf = Callable[[Sequence[str]], list[str]]
+
+
+def _columns(where: str, columns: str, header: Sequence[str]) -> tuple[int, _LabelsOf]:
+    """The image's column, and what gives the labels of a row.
+
+    A name may hold a comma: the one that parts two names of the header counts.
+    """
     parts = columns.split(",")
-    pairs = [(",".join(parts[:cut]), ",".join(parts[cut:])) for cut in range(1, len(parts))]
+    pairs = [(nfc(",".join(parts[:cut])), nfc(",".join(parts[cut:]))) for cut in range(1, len(parts))]
     for image, label in pairs:
-        if nfc(image) in header and nfc(label) in header:
-            return header.index(nfc(image)), header.index(nfc(label))
-    wrong = next(name for name in pairs[0] if nfc(name) not in header)
+        if image in header and label in header:
+            return header.index(image), partial(_label_in, header.index(label))
+    image = pairs[-1][0]
+    if pairs[-1][1] == "*" and image in header:
+        return header.index(image), partial(_labels_marked, where, header, header.index(image))
+    wrong = next(name for name in pairs[0] if name not in header and name != "*")
     raise DatasetError(
         f"{where} has no column {wrong!r}: its columns are {some(header, 20)}{did_you_mean(wrong, header)}"
     )
 
 
-def _fitting_columns(root: Path, path: Path, pictures: Sequence[Path]) -> str:
+def _label_in(column: int, row: Sequence[str]) -> list[str]:
+    return [name for part in row[column].split("|") if (name := nfc(part.strip()))]
+
+
+def _labels_marked(where: str, header: Sequence[str], image: int, row: Sequence[str]) -> list[str]:
+    """Of a table with one column a class."""
+    marks = {name: _mark(row[column]) for column, name in enumerate(header) if column != image}
+    wrong = next((name for name, mark in marks.items() if mark is None), None)
+    if wrong is not None:
+        raise DatasetError(
+            f"{where}: the column {wrong!r} has {row[header.index(wrong)]!r} where * wants 0 or 1 in every column but "
+            f"{header[image]!r}"
+        )
+    return [name for name, mark in marks.items() if mark]
+
+
+def _mark(value: str) -> bool | None:
+    """Of a picture for a class; None where it is neither 0 nor 1."""
+    return _MARKS.get(value.strip().casefold().removesuffix(".0"))
+
+
+def _fitting_columns(spec: Spec, root: Path, path: Path, pictures: Sequence[Path]) -> str:
     try:
         header, rows = _read_table(path)
     except (DatasetError, OSError):
@@ -172,34 +238,39 @@ def _fitting_columns(root: Path, path: Path, pictures: Sequence[Path]) -> str:
     if not rows or len(header) < 2:
         return ""
     where, index = path.relative_to(root).as_posix(), _Index(root, pictures)
-    matches = [sum(bool(index.find(row[column])) for row in rows) for column in range(len(header))]
+    matches = [sum(bool(index.find(row[column])[1]) for row in rows) for column in range(len(header))]
     image = max(range(len(header)), key=matches.__getitem__)
     if (matches[image] * 10 < len(rows) * 9 and matches[image] * 10 < len(pictures) * 9) or not matches[image]:
         return ""
-    several = _several_labels(rows, image)
+    marked = _marked_classes(header, rows, image)
+    column = None if marked else _label_column(header, rows, image)
+    if column is None and not marked:
+        return ""
+    labels = [_labels_marked(where, header, image, row) if column is None else _label_in(column, row) for row in rows]
+    several = sum(len(names) > 1 for names in labels)
     if several:
         return f"{where} gives not one class a picture: {several:,} rows have two or more"
-    label = _label_column(header, rows, image)
-    if label is None:
-        return ""
     which = "all" if matches[image] == len(rows) else f"{matches[image]:,} of"
     return (
         f"{where} has columns {some(header, 8)} and {which} {len(rows):,} values of {header[image]} match pictures: "
-        f"add ?labels={where}:{header[image]},{header[label]}"
+        + _add(spec, f"{where}:{header[image]},{'*' if column is None else header[column]}")
     )
 
 
-def _several_labels(rows: Sequence[Sequence[str]], image: int) -> int:
-    """Rows with two or more labels: one column of 0 and 1 a class, or names joined by a bar."""
-    values = [[value.strip() for column, value in enumerate(row) if column != image] for row in rows]
-    if len(values[0]) > 1 and all(value in ("0", "1") for row in values for value in row):
-        return sum(row.count("1") > 1 for row in values)
-    return sum(any("|" in value for value in row) for row in values)
+def _marked_classes(header: Sequence[str], rows: Sequence[Sequence[str]], image: int) -> bool:
+    """Whether each column but one is a class: nothing but 0 and 1, and none is called a label."""
+    others = [column for column in range(len(header)) if column != image]
+    return (
+        len(others) > 1
+        and not any(header[column].casefold() in _LABEL_WORDS for column in others)
+        and all(_mark(row[column]) is not None for row in rows for column in others)
+    )
 
 
 def _label_column(header: Sequence[str], rows: Sequence[Sequence[str]], image: int) -> int | None:
     counts = {column: Counter(row[column] for row in rows) for column in range(len(header)) if column != image}
     fitting = [column for column, values in counts.items() if len(values) >= 2 and len(values) * 2 <= len(rows)]
+    fitting += [column for column in counts if column not in fitting and any("|" in value for value in counts[column])]
     named = [column for column in fitting if any(word in header[column].casefold() for word in _LABEL_WORDS)]
     return next(iter([*named, *fitting]), None)
 

@@ -87,7 +87,7 @@ def check_levels(layout: Layout, root: Path, spec: Spec) -> None:
     Raises:
         DatasetError: the same class names lie under several folders, or differ in case only in one folder.
     """
-    _check_case(layout.classes)
+    _check_case(layout.classes, spec.options.class_level)
     if spec.options.class_level:
         return
     parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
@@ -233,14 +233,16 @@ def _outermost(each: ClassFolder, paths: set[tuple[str, ...]]) -> ClassFolder:
     return replace(each, path=path, repeat=True) if path != each.path else each
 
 
-def _check_case(classes: Iterable[ClassFolder]) -> None:
-    spellings: dict[tuple[Path, str], str] = {}
+def _check_case(classes: Iterable[ClassFolder], level: str | None) -> None:
+    """Top folders of one side of the split lie in one folder."""
+    spellings: dict[tuple[Path | str, str], str] = {}
     for each in classes:
-        name = each.path[-1]
-        other = spellings.setdefault((each.folder.parent, name.casefold()), name)
+        name = class_of(each, level)
+        home = each.split if level == "top" else each.folder.parent
+        other = spellings.setdefault((home, name.casefold()), name)
         if other != name:
             raise DatasetError(
-                f"{each.folder.parent} holds both {other!r} and {name!r}: on another file system they would be one "
+                f"{home or 'the folder'} holds both {other!r} and {name!r}: on another file system they would be one "
                 f"class; rename one of them, or leave one out with the folder moved away"
             )
 
@@ -248,17 +250,19 @@ def _check_case(classes: Iterable[ClassFolder]) -> None:
 def _two_readings(layout: Layout, shared: set[tuple[str, ...]], root: Path, spec: Spec) -> str:
     top = sorted({each.path[0] for each in layout.classes})
     leaf = sorted({each.path[-1] for each in layout.classes})
-    options = (replace(spec, options=replace(spec.options, class_level=level)) for level in ("top", "leaf"))
+    options = (spec.to_paste(replace(spec.options, class_level=level)) for level in ("top", "leaf"))
     readings = f"{_range(top)} (class=top) or {_range(leaf)} (class=leaf)"
     places = sorted({each.folder.parent for each in layout.classes if each.path[:-1] in shared and not each.split})
     if places and all(_is_variant(place.name) for place in places):
-        specs = some((str(_subfolder(spec, place.relative_to(root).as_posix())) for place in places), 20)
+        specs = some(
+            (_subfolder(spec, place.relative_to(root).as_posix()).to_paste(spec.options) for place in places), 20
+        )
         return (
             f"{spec}: {len(places)} folders with the same classes ({some(place.name for place in places)}); pooled, "
             f"one picture could stand on two sides of the split: choose one of {specs}. "
             f"Otherwise the classes are {readings}"
         )
-    return f"{spec} can be read in two ways: {readings}. Choose with {' or '.join(map(str, options))}"
+    return f"{spec} can be read in two ways: {readings}. Choose with {' or '.join(options)}"
 
 
 def _is_variant(name: str) -> bool:

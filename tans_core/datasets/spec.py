@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -51,6 +52,10 @@ class Spec:
     def __str__(self) -> str:
         subfolder = f"#{self.subfolder}" if self.subfolder else ""
         return f"{self.scheme}:{self.place}{subfolder}{self.options}"
+
+    def to_paste(self, options: Options) -> str:
+        """This SPEC with other options, as one types it into a shell."""
+        return shlex.quote(str(replace(self, options=options)))
 
     def with_group(self, which: int, groups: int) -> Spec:
         return replace(self, options=replace(self.options, group=(which, groups)))

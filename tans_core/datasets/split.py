@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -56,7 +56,7 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
     """
     skipped = _Skips(collection.skipped)
     images = list(_decoded(collection, image_size, skipped, watch))
-    images, crossings = _distinct(_without(images, collection.spec), skipped)
+    images, crossings = _distinct(_without(images, collection.spec), skipped, collection.spec)
     classes: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
         classes[image.class_name].append(image)
@@ -129,7 +129,7 @@ def _without(images: Sequence[_Image], spec: Spec) -> list[_Image]:
     return [image for image in images if image.class_name not in leave_out]
 
 
-def _distinct(images: Sequence[_Image], skipped: _Skips) -> tuple[list[_Image], list[str]]:
+def _distinct(images: Sequence[_Image], skipped: _Skips, spec: Spec) -> tuple[list[_Image], list[str]]:
     """Equal images once; one that stands under two classes is dropped from both. A copy in a test part stays.
 
     Returns:
@@ -156,7 +156,7 @@ def _distinct(images: Sequence[_Image], skipped: _Skips) -> tuple[list[_Image], 
             if image is not first:
                 skipped.add("copy of a picture in the test part" if crossing else "copy", image.path)
     left = {image.class_name for image in kept}
-    notes = [_contradiction(names, count, left) for names, count in contradictions.most_common()]
+    notes = [_contradiction(names, count, left, spec) for names, count in contradictions.most_common()]
     if crossed:
         notes.append(
             f"{crossed:,} training pictures also stand in the test part: only the copies in the test part stay"
@@ -164,10 +164,14 @@ def _distinct(images: Sequence[_Image], skipped: _Skips) -> tuple[list[_Image], 
     return kept, notes
 
 
-def _contradiction(names: Sequence[str], count: int, left: Set[str]) -> str:
+def _contradiction(names: Sequence[str], count: int, left: Set[str], spec: Spec) -> str:
     both = " and ".join(map(repr, names))
     if left.isdisjoint(names):
-        return f"classes {both} are copies of each other ({count:,} pictures): leave one out with without={names[-1]}"
+        leave_out = (*spec.options.without, names[-1])
+        return (
+            f"classes {both} are copies of each other ({count:,} pictures): leave one out with without={names[-1]}, as "
+            f"in {spec.to_paste(replace(spec.options, without=leave_out))}"
+        )
     return f"{count:,} pictures stand under both {both}: all of their copies are skipped"
 
 
@@ -228,7 +232,9 @@ def _dataset(
     images = [image for part in parts for image in part]
     channels = 3 if any(image.picture.scaled_CHW.shape[0] == 3 for image in images) else 1
     scale = _DeepScale(image.picture for image in images)
-    pixels = np.stack([letterbox(scale.to_bytes(image.picture), channels, image_size) for image in images])
+    pixels = np.empty((len(images), channels, image_size, image_size), np.uint8)
+    for square_CSS, image in zip(pixels, images):
+        letterbox(scale.to_bytes(image.picture), square_CSS)
     bounds = np.cumsum([0, *map(len, parts)])
     train, validation, test = (torch.arange(int(bounds[side]), int(bounds[side + 1])) for side in range(3))
     spec = collection.spec.with_group(number, groups) if groups > 1 else collection.spec
