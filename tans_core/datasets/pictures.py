@@ -25,7 +25,7 @@ FILL = 127  # what stands beside a picture that is not square
 
 # The formats that Pillow decodes by itself: its EPS reader starts Ghostscript, and its readers of formats
 # without a signature take text for pictures. TGA has no signature either: it is tried on its name only.
-_FORMATS = ("AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "PSD", "QOI")
+_FORMATS = ("JPEG", "PNG", "AVIF", "BMP", "DDS", "DIB", "GIF", "ICO", "JPEG2000", "PCX", "PPM", "PSD", "QOI")
 _FORMATS += ("SGI", "TIFF", "WEBP")
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I", "F")
 
@@ -49,6 +49,10 @@ class Rejected:
     """Why an entry that is or claims to be a picture is not used."""
 
     reason: str
+
+
+class _NotFinite(Exception):
+    """A picture of floats, among them NaN or infinity: there is no scale for those."""
 
 
 @contextmanager
@@ -78,19 +82,22 @@ def decode(data: bytes, path: str, image_size: int) -> Picture | Rejected:
             return _identify(_plain(_upright(image)), frames, image_size)
     except UnidentifiedImageError:
         return _not_a_picture(data)
+    except _NotFinite:
+        return Rejected("holds values that are not finite")
     except Image.DecompressionBombError:  # twice the limit: Pillow refuses by itself, before we see the size
         return _too_large(f"more than {2 * MAX_PIXELS:,} pixels")
     except Exception as error:  # hostile bytes make decoders raise nearly anything: each of it means "damaged"
         return Rejected("truncated picture" if "truncated" in str(error).lower() else "damaged picture")
 
 
-def letterbox(scaled_CHW: np.ndarray, channels: int, image_size: int) -> np.ndarray:
-    """Centre a scaled uint8 picture in a square of grey: shape (channels, S, S)."""
+def letterbox(scaled_CHW: np.ndarray, square_CSS: np.ndarray) -> None:
+    """Centre a scaled uint8 picture in a square, on grey; one channel fills three."""
     _, height, width = scaled_CHW.shape
-    top, left = (image_size - height) // 2, (image_size - width) // 2
-    square = np.full((channels, image_size, image_size), FILL, np.uint8)
-    square[:, top : top + height, left : left + width] = scaled_CHW
-    return square
+    side = square_CSS.shape[-1]
+    top, left = (side - height) // 2, (side - width) // 2
+    if (height, width) != (side, side):
+        square_CSS[:] = FILL
+    square_CSS[:, top : top + height, left : left + width] = scaled_CHW
 
 
 def _too_large(size: str) -> Rejected:
@@ -134,20 +141,20 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _is_grey(colour: np.ndarray) -> bool:
-    """Whether three channels are one; most pictures in colour are told by their first row."""
-    rows = (colour[:1], colour)
-    return all(
-        np.array_equal(each[..., 0], each[..., 1]) and np.array_equal(each[..., 0], each[..., 2]) for each in rows
-    )
+    """Whether three channels are one; most pictures in colour are told by their first pixel."""
+    red, green, blue = colour[0, 0].tolist()
+    if not red == green == blue:
+        return False
+    return np.array_equal(colour[..., 0], colour[..., 1]) and np.array_equal(colour[..., 0], colour[..., 2])
 
 
 def _deep_array(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "f":
         if not np.isfinite(values).all():
-            raise ValueError("values that are not finite")
+            raise _NotFinite
         return values.astype(np.float32)
     fits = values.min() >= 0 and values.max() <= np.iinfo(np.uint16).max
-    return values.astype(np.uint16 if fits else np.float32)
+    return values.astype(np.uint16) if fits else values
 
 
 def _identify(image: Image.Image, frames: bool, image_size: int) -> Picture:
@@ -158,7 +165,7 @@ def _identify(image: Image.Image, frames: bool, image_size: int) -> Picture:
     elif image.mode == "RGB" and _is_grey(pixels):
         image = image.getchannel(0)
         pixels = np.asarray(image)
-    deep = {"uint8": "", "uint16": "integers", "float32": "floats"}[pixels.dtype.name]
+    deep = {"uint8": "", "uint16": "integers", "int32": "floats", "float32": "floats"}[pixels.dtype.name]
     return Picture(
         image_hash=content_hash(f"{pixels.dtype.name} {pixels.shape} ".encode(), np.ascontiguousarray(pixels).data),
         scaled_CHW=_scale(image, image_size),
@@ -175,6 +182,6 @@ def _scale(image: Image.Image, image_size: int) -> np.ndarray:
     """Longest side to `image_size`, each side at least 1 pixel, antialiased; shape (C, h, w)."""
     longest = max(image.size)
     size = (max(1, round(image.width * image_size / longest)), max(1, round(image.height * image_size / longest)))
-    # Bilinear, because it never overshoots: deep values stay inside their range.
-    scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
-    return scaled[None] if scaled.ndim == 2 else np.ascontiguousarray(scaled.transpose(2, 0, 1))
+    # Bilinear, because it never overshoots: deep values stay inside their range. Whole factors are averaged first.
+    scaled = np.asarray(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0))
+    return scaled[None] if scaled.ndim == 2 else scaled.transpose(2, 0, 1)
