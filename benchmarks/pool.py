@@ -24,7 +24,6 @@ from tans_core.records import PairIdentity
 from tans_core.search_space import make_search_space
 from tans_core.training.standalone import train_pair
 
-
 RAYS_NICENESS = 15  # of its workers: what else runs on the machine treats both alike
 
 

@@ -85,7 +85,7 @@ class _Walk:
 
     def _folder(self, path: Path) -> Folder:
         self._seen[_identity(path)] = path
-        self._stamp.add(f"{os.path.relpath(path, self._root)}/")
+        self._stamp.add(f"{str(path)[len(str(self._root)) :]}/")
         folder = Folder(path)
         if len(path.relative_to(self._root).parts) > MAX_DEPTH:
             self._notes.append(f"{self._name(path)} lies {MAX_DEPTH} folders deep: not read")
@@ -107,7 +107,7 @@ class _Walk:
         except OSError:  # its target is gone, or it leads to itself
             self._dead.append(self._name(path))
             return
-        self._stamp.add(os.path.relpath(path, self._root), status)
+        self._stamp.add(entry.path[len(str(self._root)) :], status)
         if stat.S_ISDIR(status.st_mode):
             self._links.append((folder, path))
         elif not stat.S_ISREG(status.st_mode):
