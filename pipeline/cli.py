@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.output import Output, percent, results, shown, table
+from pipeline.output import Output, percent, results, shown, shown_name, table
 from tans_core.errors import TansError
 
 SPEC_HELP = """\
@@ -66,9 +66,9 @@ def _datasets(given: argparse.Namespace, output: Output) -> int:
     summaries = datasets(given.specs, given.image_size, pictures=given.pictures, unavailable=missed.append)
     rows = [
         (
-            each.name,
+            shown_name(each.name),
             each.fingerprint[:12],
-            each.source,
+            shown_name(each.source),
             len(each.class_names),
             *(sum(each.counts[side]) for side in ("train", "validation", "test")),
             f"{each.image_size} px {'grey' if each.channels == 1 else 'RGB'}",
@@ -80,16 +80,16 @@ def _datasets(given: argparse.Namespace, output: Output) -> int:
     for each in summaries:
         report = each.report
         for name, *counts in zip(each.class_names, *each.counts.values()) if len(summaries) == 1 else ():
-            text.append(f"  class {shown(name)}: {' / '.join(map(str, counts))} (train / val / test)")
+            text.append(f"  class {shown_name(name)}: {' / '.join(map(str, counts))} (train / val / test)")
         for skipped in report.skipped:
-            first = ", ".join(shown(path) for path in skipped.paths[:3])
-            text.append(f"{shown(each.name)}: {len(skipped.paths)} skipped, {skipped.reason}: {first}")
+            first = ", ".join(shown_name(path) for path in skipped.paths[:3])
+            text.append(f"{shown_name(each.name)}: {len(skipped.paths)} skipped, {skipped.reason}: {first}")
         if report.ignored:
             text.append(
-                f"{shown(each.name)}: ignored " + ", ".join(f"{n} {kind}" for kind, n in report.ignored.items())
+                f"{shown_name(each.name)}: ignored " + ", ".join(f"{n} {kind}" for kind, n in report.ignored.items())
             )
         for note in (*report.dropped_classes, *report.notes):
-            text.append(f"{shown(each.name)}: {shown(note)}")
+            text.append(f"{shown_name(each.name)}: {shown(note)}")
     output.result(summaries, "\n".join(text))
     for error in missed:
         print(f"tans: {error}", file=sys.stderr)

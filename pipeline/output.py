@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+_LONGEST_NAME = 61  # letters
+
 
 class Output:
     """Where results go: a table for people, one JSON document for machines."""
@@ -71,6 +73,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 def shown(text: str) -> str:
     """Text of other people's for a terminal: control characters escaped."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def shown_name(name: str) -> str:
+    """A name of other people's, of one line: escaped, and cut in the middle when long."""
+    if len(name) > _LONGEST_NAME:
+        half = (_LONGEST_NAME - 1) // 2
+        name = f"{name[:half]}…{name[-half:]}"
+    return shown(name)
 
 
 def percent(share: float | None) -> str:

@@ -89,6 +89,7 @@ class _File:
     names: list[str] | None  # of the classes, by label
     about: dict[str, str]
     rows: int
+    labelled: bool = True  # False for a shard without any label, as the hub keeps test parts of competitions
 
 
 def _unread(spec: Spec, paths: Sequence[Path]) -> Unread:
@@ -104,7 +105,9 @@ def _unread(spec: Spec, paths: Sequence[Path]) -> Unread:
 def _collection(spec: Spec, paths: Sequence[Path]) -> Collection:
     files = [_open(path) for path in paths]
     sharded = [_SHARD.fullmatch(path.name) for path in paths]
-    if {file.in_test for file in files} != {True, False}:
+    bare = [file for file, shard in zip(files, sharded) if shard and not _has_labels(file)]
+    files = [replace(file, in_test=False, labelled=False) if file in bare else file for file in files]
+    if {file.in_test for file in files if file.labelled} != {True, False}:
         files = [replace(file, in_test=False) for file in files]
     home = paths[0].parent.parent if paths[0].parent.name == "data" else paths[0].parent
     name = files[0].about.get("name", home.name if any(sharded) else paths[0].stem)
@@ -176,16 +179,21 @@ def _class_names(about: dict[str, str]) -> list[str] | None:
 
 
 def _pictures(file: _File) -> Iterator[Found]:
-    for number, record in enumerate(_records(file)):
+    for number, record in enumerate(_records(file, file.columns)):
         image = record["image"]
         data = image["bytes"] if isinstance(image, dict) else image
         name = _class_name(record, file.names)
         yield Found(f"{file.path.name}[{number}]", name, file.in_test, partial(bytes, data or b""))
 
 
-def _records(file: _File) -> Iterator[dict[str, Any]]:
+def _has_labels(file: _File) -> bool:
+    columns = [name for name in file.columns if name != "image"]
+    return any(_class_name(record, file.names) is not None for record in _records(file, columns))
+
+
+def _records(file: _File, columns: list[str]) -> Iterator[dict[str, Any]]:
     try:
-        for batch in pq.ParquetFile(file.path).iter_batches(_ROWS, columns=file.columns):
+        for batch in pq.ParquetFile(file.path).iter_batches(_ROWS, columns=columns):
             yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{file.path} is damaged: {error}") from error
@@ -209,10 +217,13 @@ def _shard_notes(files: Sequence[_File]) -> Iterator[str]:
     for file in files:
         shard = _SHARD.fullmatch(file.path.name)
         if shard:
-            counts[split_of(shard["side"])] += file.rows
+            counts[split_of(shard["side"])] += file.rows if file.labelled else 0
             there[shard["side"], int(shard["count"])] += 1
     for (side, count), found in there.items():
         if found < count:
             yield f"{found} of the {count} files of {side!r} are there"
+    for file in files:
+        if not file.labelled:
+            yield f"{file.rows:,} pictures in {file.path.name} have no class"
     if any(file.in_test for file in files):
         yield own_split(counts)

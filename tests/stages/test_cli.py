@@ -1,11 +1,14 @@
 """The command itself: help at once, results alone on standard output, one stage a file."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from tests.trees import plant, several
 
 COMMANDS = ["datasets", "build-zoo", "meta-train", "search", "fine-tune", "zoo show", "zoo verify"]
 HEAVY = {"torch", "ray", "mlflow", "botorch", "numpy", "pandas", "pyarrow", "deltalake", "PIL"}
@@ -48,3 +51,18 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     command = f"'{sys.executable}' -m pipeline.cli datasets starter:lfw-faces | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("chance") and "Traceback" not in done.stderr
+
+
+def test_b18_names_are_escaped_and_cut_for_people_and_exact_in_json(tmp_path, capfd):
+    from pipeline.cli import run
+
+    emoji, hostile = "🐈" * 30 + "x" * 40 + "🐕" * 20, "a b%'\n\x1b[31m\u202e"
+    root = plant(tmp_path / ("long" * 60), {f"{emoji}/": several("c", 5), f"{hostile}/": several("d", 5)})
+    assert run(["datasets", f"folder:{root}"]) == 0
+    table = capfd.readouterr().out
+    assert "\x1b" not in table and "a b%'\\n\\x1b[31m\\u202e" in table
+    assert f"class {'🐈' * 30}…{'x' * 10}{'🐕' * 20}: " in table
+    assert "longlo…nglong" in table and max(map(len, table.splitlines())) < 400
+    assert run(["datasets", f"folder:{root}", "--json", "-"]) == 0
+    (said,) = json.loads(capfd.readouterr().out)
+    assert set(said["class_names"]) == {emoji, hostile} and said["name"] == "long" * 60

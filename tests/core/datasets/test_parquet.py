@@ -30,7 +30,7 @@ def labelled(cats, dogs):
     return [(0, name) for name in cats] + [(1, name) for name in dogs]
 
 
-def test_the_hubs_form_is_the_same_dataset_as_a_folder(tmp_path):
+def test_d1_the_hubs_form_is_the_same_dataset_as_a_folder(tmp_path):
     hub_file(tmp_path / "pets.parquet", [*labelled(CATS, DOGS), (-1, "nobody")])
     hub = open_dataset(f"parquet:{tmp_path}/pets.parquet", 8)
     folder = open_dataset(f"folder:{plant(tmp_path / 'f', {'cat/': CATS, 'dog/': DOGS})}", 8)
@@ -38,12 +38,12 @@ def test_the_hubs_form_is_the_same_dataset_as_a_folder(tmp_path):
     assert [(each.reason, len(each.paths)) for each in hub.report.skipped] == [("no class", 1)]
 
 
-def test_labels_without_names_are_numbers_as_strings(tmp_path):
+def test_d1_labels_without_names_are_numbers_as_strings(tmp_path):
     hub_file(tmp_path / "pets.parquet", labelled(CATS, DOGS), names=())
     assert open_dataset(f"parquet:{tmp_path}/pets.parquet", 8).class_names == ("0", "1")
 
 
-def test_shards_of_one_folder_are_one_dataset_with_its_test_part(tmp_path):
+def test_d2_shards_of_one_folder_are_one_dataset_with_its_test_part(tmp_path):
     home = tmp_path / "pets" / "data"
     hub_file(home / "train-00000-of-00002.parquet", labelled(CATS[:4], DOGS[:4]))
     hub_file(home / "train-00001-of-00002.parquet", labelled(CATS[4:6], DOGS[4:7]))
@@ -56,7 +56,32 @@ def test_shards_of_one_folder_are_one_dataset_with_its_test_part(tmp_path):
     assert open_dataset(pets.spec, 8).fingerprint == pets.fingerprint
 
 
+def test_d1_a_test_shard_without_labels_is_no_test_part(tmp_path):
+    hub_file(tmp_path / "train-00000-of-00001.parquet", labelled(CATS, DOGS))
+    hub_file(tmp_path / "test-00000-of-00001.parquet", [(-1, name) for name in several("t", 3)])
+    dataset = open_dataset(f"parquet:{tmp_path}/*.parquet", 8)
+    assert dataset.counts()["test"] == [2, 2]  # dealt by hash
+    assert dataset.report.notes[0] == "3 pictures in test-00000-of-00001.parquet have no class"
+    assert not any("own split" in note for note in dataset.report.notes)
+
+
+def test_d1_labels_that_are_strings(tmp_path):
+    rows = (
+        [("é", name) for name in CATS] + [("e\u0301", name) for name in DOGS[:5]] + [("x", name) for name in DOGS[5:]]
+    )
+    table = pa.table({"image": [encoded(picture(name)) for _, name in rows], "label": [label for label, _ in rows]})
+    pq.write_table(table, tmp_path / "p.parquet")
+    assert open_dataset(f"parquet:{tmp_path}/p.parquet", 8).class_names == ("x", "é")
+
+
 REFUSED = {
+    "addresses": (
+        {"image": ["http://127.0.0.1:1/a.png"], "label": [0]},
+        "nothing is fetched from a path or an address",
+    ),
+    "another name": ({"img": [b"x"], "fine_label": [0]}, "columns img binary, fine_label int64; image .* needed"),
+    "a struct of paths": ({"image": [{"path": "a.png"}], "label": [0]}, "image struct<path: string>"),
+    "no label": ({"image": [b"x"]}, "columns image binary; image .* and label are needed"),
     "paths": ({"image": ["a.png"], "label": [0]}, "image string, label int64; image must hold the bytes"),
     "no image": ({"picture": [b"x"], "label": [0]}, "columns picture binary, label int64; image .* needed"),
     "fractions": ({"image": [b"x"], "label": [0.5]}, "label must be a whole number or a string"),
@@ -64,7 +89,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("columns", REFUSED)
-def test_another_layout_is_refused_with_what_was_found(columns, tmp_path):
+def test_d3_another_layout_is_refused_with_what_was_found(columns, tmp_path):
     content, message = REFUSED[columns]
     pq.write_table(pa.table(content), tmp_path / "p.parquet")
     with pytest.raises(DatasetError, match=message):
