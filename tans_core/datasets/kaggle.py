@@ -193,10 +193,10 @@ class _Download:
 
         size, free = int(response.headers.get("Content-Length", 0)), shutil.disk_usage(archive.parent).free
         got = archive.stat().st_size if archive.exists() else 0
-        if size - got > free:
+        if 2 * size - got > free:  # pictures hardly compress: the content takes as much again, which unpacking checks
             raise DatasetError(
-                f"the archive of kaggle:{self.handle} has {size:,} bytes and {archive.parent} has {free:,} free: make "
-                f"room, or set KAGGLEHUB_CACHE to a folder on a larger disk"
+                f"the archive of kaggle:{self.handle} has {size:,} bytes, its content no fewer, and {archive.parent} "
+                f"has {free:,} free: make room, or set KAGGLEHUB_CACHE to a folder on a larger disk"
             )
         expected = get_md5_checksum_from_response(response)
         # One of the right size is whole for kagglehub, whatever is in it; a longer one it would prolong.
@@ -270,8 +270,10 @@ class _Download:
             client = KaggleHttpClient(user_agent=get_user_agent())
             client._signed_in = False  # else it looks for credentials itself
         client._init_session()  # here, because it sets no timeout
+        session = client._session
+        assert session is not None
         for scheme in ("https://", "http://"):
-            client._session.mount(scheme, _Impatient(self.silence_s))
+            session.mount(scheme, _Impatient(self.silence_s))
         return DatasetApiClient(client)
 
     def _credentials(self) -> Any:

@@ -111,6 +111,7 @@ class _Handler(BaseHTTPRequestHandler):
             if value is not None:
                 self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Kaggle-HubVersion", "99.0.0")  # kagglehub writes to standard output that it is outdated
         self.end_headers()
         cut = self.service.cuts.pop(0) if self.command == "GET" and self.service.cuts else len(body)
         self.wfile.write(body[:cut])

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import logging
+import shutil
 import zipfile
 from email.utils import formatdate
 from pathlib import Path
@@ -17,7 +18,7 @@ from tans_core.datasets.kaggle import kaggle_collections
 from tans_core.datasets.spec import parse_spec
 from tans_core.errors import DatasetError, DatasetUnavailable
 from tests.fakes.kaggle_service import FakeKaggle, serving
-from tests.trees import plant, several
+from tests.trees import encoded, pasted, picture, plant, several
 
 SPEC = "kaggle:owner/flowers/versions/3"
 POST = "DownloadDataset owner/flowers 3"
@@ -79,7 +80,7 @@ def cached(tmp_path: Path) -> set[str]:
     return {name for name in names if not name.endswith((".lock", ".complete", "versions"))}
 
 
-def test_from_a_spec_to_images(kaggle: FakeKaggle, tmp_path, capfd):
+def test_c7_c17_from_a_spec_to_images(kaggle: FakeKaggle, tmp_path, capfd):
     dataset = open_dataset(SPEC, 32)
     assert (dataset.name, dataset.source, dataset.spec) == ("flowers", "owner/flowers", SPEC)
     assert dataset.class_names == ("daisy", "rose") and dataset.images.shape == (12, 3, 32, 32)
@@ -88,7 +89,7 @@ def test_from_a_spec_to_images(kaggle: FakeKaggle, tmp_path, capfd):
     assert capfd.readouterr().out == ""  # results only
 
 
-def test_a_cached_version_makes_no_request(kaggle: FakeKaggle, capsys):
+def test_c5_a_cached_version_makes_no_request(kaggle: FakeKaggle, capsys):
     first = open_dataset(SPEC, 32)
     kaggle.requests.clear()
     kaggle.archives.clear()  # withdrawn
@@ -123,23 +124,23 @@ def test_what_kagglehub_has_downloaded_is_read(kaggle: FakeKaggle):
         ("https://www.kaggle.com/c/dogs-vs-cats/data", "a competition is no dataset.*kaggle.com/c/dogs-vs-cats;"),
     ],
 )
-def test_what_is_not_pinned_is_refused_before_any_request(kaggle: FakeKaggle, place, words):
+def test_c1_c8_what_is_not_pinned_is_refused_before_any_request(kaggle: FakeKaggle, place, words):
     with pytest.raises(DatasetError, match=words):
         open_dataset(f"kaggle:{place}", 32)
     assert kaggle.requests == []
 
 
-def test_an_unknown_dataset(kaggle: FakeKaggle):
+def test_c5_an_unknown_dataset(kaggle: FakeKaggle):
     with pytest.raises(DatasetError, match="no such dataset or version: kaggle:owner/trees/versions/3"):
         open_dataset("kaggle:owner/trees/versions/3", 32)
 
 
-def test_an_unknown_version_names_the_newest(kaggle: FakeKaggle):
+def test_c5_an_unknown_version_names_the_newest(kaggle: FakeKaggle):
     with pytest.raises(DatasetError, match=r"no such dataset or version.*its newest version is 3"):
         open_dataset("kaggle:owner/flowers/versions/9", 32)
 
 
-def test_a_private_one_without_credentials(kaggle: FakeKaggle, tmp_path):
+def test_c3_a_private_one_without_credentials(kaggle: FakeKaggle, tmp_path):
     kaggle.private.add(("owner", "flowers"))
     with pytest.raises(DatasetError) as caught:
         open_dataset(SPEC, 32)
@@ -148,7 +149,7 @@ def test_a_private_one_without_credentials(kaggle: FakeKaggle, tmp_path):
     assert cached(tmp_path) == set()
 
 
-def test_a_private_one_with_credentials(kaggle: FakeKaggle, monkeypatch, capfd):
+def test_c3_a_private_one_with_credentials(kaggle: FakeKaggle, monkeypatch, capfd):
     kaggle.private.add(("owner", "flowers"))
     monkeypatch.setenv("KAGGLE_API_TOKEN", kaggle.token)
     assert collected(Time()) == 12
@@ -156,7 +157,7 @@ def test_a_private_one_with_credentials(kaggle: FakeKaggle, monkeypatch, capfd):
 
 
 @pytest.mark.parametrize("token", ["wrong-token", "w" * 5000])
-def test_wrong_credentials_are_not_printed(kaggle: FakeKaggle, monkeypatch, capfd, token):
+def test_c3_wrong_credentials_are_not_printed(kaggle: FakeKaggle, monkeypatch, capfd, token):
     kaggle.private.add(("owner", "flowers"))
     monkeypatch.setenv("KAGGLE_API_TOKEN", token)
     with pytest.raises(DatasetError) as caught:
@@ -165,7 +166,7 @@ def test_wrong_credentials_are_not_printed(kaggle: FakeKaggle, monkeypatch, capf
     assert token not in str(caught.value) + "".join(capfd.readouterr())
 
 
-def test_a_public_one_is_asked_without_credentials(kaggle: FakeKaggle, tmp_path):
+def test_c4_a_public_one_is_asked_without_credentials(kaggle: FakeKaggle, tmp_path):
     file = tmp_path / "home/.kaggle/kaggle.json"
     file.parent.mkdir(parents=True)
     file.write_text(json.dumps({"username": "me", "key": "a wrong key"}))
@@ -173,7 +174,7 @@ def test_a_public_one_is_asked_without_credentials(kaggle: FakeKaggle, tmp_path)
     assert kaggle.authorizations == [None]
 
 
-def test_a_user_name_and_a_key(kaggle: FakeKaggle, monkeypatch):
+def test_c3_a_user_name_and_a_key(kaggle: FakeKaggle, monkeypatch):
     kaggle.private.add(("owner", "flowers"))
     monkeypatch.setenv("KAGGLE_USERNAME", "me")
     monkeypatch.setenv("KAGGLE_KEY", "my key")
@@ -181,7 +182,7 @@ def test_a_user_name_and_a_key(kaggle: FakeKaggle, monkeypatch):
     assert collected(Time()) == 12
 
 
-def test_too_many_requests_then_success(kaggle: FakeKaggle, capsys):
+def test_c6_too_many_requests_then_success(kaggle: FakeKaggle, capsys):
     time = Time()
     kaggle.too_many = ["40", formatdate(time.now + 100, usegmt=True), None, None]
     assert collected(time) == 12
@@ -225,7 +226,7 @@ def test_a_server_that_never_answers_ends_in_an_error(kaggle: FakeKaggle, silent
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
-def test_a_cut_download_goes_on_where_it_stopped(kaggle: FakeKaggle, capsys, says_hash):
+def test_c9_a_cut_download_goes_on_where_it_stopped(kaggle: FakeKaggle, capsys, says_hash):
     kaggle.archives["owner", "flowers", 3] = flowers(more_bytes=2 << 20)
     kaggle.cuts, kaggle.says_hash = [3 << 19], says_hash
     assert collected(Time()) == 12
@@ -233,13 +234,13 @@ def test_a_cut_download_goes_on_where_it_stopped(kaggle: FakeKaggle, capsys, say
     assert "lost after 1,048,576 bytes" in capsys.readouterr().err
 
 
-def test_a_cut_download_without_ranges_starts_again_and_says_so(kaggle: FakeKaggle, capsys):
+def test_c9_a_cut_download_without_ranges_starts_again_and_says_so(kaggle: FakeKaggle, capsys):
     kaggle.cuts, kaggle.takes_ranges = [10_000], False
     assert collected(Time()) == 12
     assert "starts again, as the server takes no ranges" in capsys.readouterr().err
 
 
-def test_a_connection_that_is_always_cut(kaggle: FakeKaggle, tmp_path):
+def test_c9_a_connection_that_is_always_cut(kaggle: FakeKaggle, tmp_path):
     kaggle.cuts = [100] * 20
     with pytest.raises(DatasetError, match="5 times; the same command goes on where it stopped"):
         collected(Time())
@@ -249,14 +250,14 @@ def test_a_connection_that_is_always_cut(kaggle: FakeKaggle, tmp_path):
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
-def test_a_damaged_archive_is_fetched_once_more(kaggle: FakeKaggle, says_hash):
+def test_c10_a_damaged_archive_is_fetched_once_more(kaggle: FakeKaggle, says_hash):
     kaggle.damaged, kaggle.says_hash = 1, says_hash
     assert collected(Time()) == 12
     assert kaggle.requests == [POST, GET] * 2
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
-def test_an_archive_that_is_damaged_twice_is_deleted(kaggle: FakeKaggle, tmp_path, says_hash):
+def test_c10_an_archive_that_is_damaged_twice_is_deleted(kaggle: FakeKaggle, tmp_path, says_hash):
     kaggle.damaged, kaggle.says_hash = 9, says_hash
     with pytest.raises(DatasetError, match="damaged twice"):
         collected(Time())
@@ -265,7 +266,7 @@ def test_an_archive_that_is_damaged_twice_is_deleted(kaggle: FakeKaggle, tmp_pat
 
 
 @pytest.mark.parametrize("says_hash", [True, False])
-def test_a_kept_archive_of_the_right_size_and_wrong_content(kaggle: FakeKaggle, tmp_path, says_hash):
+def test_c10_a_kept_archive_of_the_right_size_and_wrong_content(kaggle: FakeKaggle, tmp_path, says_hash):
     kaggle.says_hash = says_hash
     kept = tmp_path / "cache/datasets/owner/flowers/3.archive"
     kept.parent.mkdir(parents=True)
@@ -273,7 +274,7 @@ def test_a_kept_archive_of_the_right_size_and_wrong_content(kaggle: FakeKaggle, 
     assert collected(Time()) == 12
 
 
-def test_half_a_folder_is_never_read(kaggle: FakeKaggle, tmp_path):
+def test_c11_half_a_folder_is_never_read(kaggle: FakeKaggle, tmp_path):
     half = tmp_path / "cache/datasets/owner/flowers/versions/3/tulip/half.png"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half")
@@ -281,7 +282,7 @@ def test_half_a_folder_is_never_read(kaggle: FakeKaggle, tmp_path):
     assert not half.exists()
 
 
-def test_an_archive_that_leads_out_is_refused(kaggle: FakeKaggle, tmp_path):
+def test_c13_an_archive_that_leads_out_is_refused(kaggle: FakeKaggle, tmp_path):
     buffer = io.BytesIO(flowers())
     with zipfile.ZipFile(buffer, "a") as file:
         file.writestr("../../../../../evil.txt", "evil")
@@ -292,7 +293,7 @@ def test_an_archive_that_leads_out_is_refused(kaggle: FakeKaggle, tmp_path):
     assert cached(tmp_path) == {"3.archive"}
 
 
-def test_a_subfolder(kaggle: FakeKaggle):
+def test_c7_a_subfolder(kaggle: FakeKaggle):
     kaggle.archives["owner", "flowers", 3] = flowers("Small/Pictures/")
     dataset = open_dataset(f"{SPEC}#Small/Pictures", 32)
     assert dataset.class_names == ("daisy", "rose") and dataset.spec == f"{SPEC}#Small/Pictures"
@@ -300,10 +301,66 @@ def test_a_subfolder(kaggle: FakeKaggle):
 
 
 @pytest.mark.parametrize("subfolder", ["small/pictures", "Small/Picture", "../flowers", "/Small/Pictures/.."])
-def test_a_subfolder_that_is_not_there(kaggle: FakeKaggle, subfolder):
+def test_c18_a_subfolder_that_is_not_there(kaggle: FakeKaggle, subfolder):
     kaggle.archives["owner", "flowers", 3] = flowers("Small/Pictures/")
     with pytest.raises(DatasetError, match=r"no folder.*Small/Pictures"):
         open_dataset(f"{SPEC}#{subfolder}", 32)
+
+
+@pytest.mark.parametrize("disk", ["archive", "content"])
+def test_c9_a_disk_that_is_too_small_is_found_out_first(kaggle: FakeKaggle, tmp_path, monkeypatch, disk):
+    kaggle.archives["owner", "flowers", 3] = flowers(more_bytes=2 << 20)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20 if disk == "archive" else 3 << 20))
+    with pytest.raises(DatasetError, match=r"free: make room"):
+        collected(Time())
+    assert not (tmp_path / "cache/datasets/owner/flowers/versions/3").exists()
+
+
+def test_a10_a9_c18_options_hold_for_kaggle_and_messages_give_the_spec(kaggle: FakeKaggle):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        names = several("c", 6) + several("d", 6)
+        for name in names:
+            file.writestr(f"My set/train/{name}.png", encoded(picture(name)))
+            file.writestr(f"two/{name[1]}/{name[0]}/x.png", encoded(picture(name)))
+        file.writestr("My set/l.csv", "id,breed\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    kaggle.archives["owner", "flowers", 3] = buffer.getvalue()
+    with pytest.raises(DatasetError, match=r"add .labels=l\.csv:id,breed") as caught:
+        open_dataset(f"{SPEC}#My set", 8)
+    assert pasted(str(caught.value)) == [f"{SPEC}#My set?labels=l.csv:id,breed"]
+    assert open_dataset(pasted(str(caught.value))[0], 8).class_names == ("c", "d")
+    with pytest.raises(DatasetError) as caught:
+        open_dataset(f"{SPEC}#two", 8)
+    assert pasted(str(caught.value)) == [f"{SPEC}#two?class=top", f"{SPEC}#two?class=leaf"]
+    assert open_dataset(f"{SPEC}#two?class=leaf", 8).class_names == ("c", "d")
+
+
+def test_c15_archives_in_the_archive_are_a_dataset(kaggle: FakeKaggle):
+    outer, inner = io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as file:
+        for name in several("t", 4):
+            file.writestr(f"test1/{name}.png", encoded(picture(name)))
+    with zipfile.ZipFile(outer, "w") as file:
+        file.writestr("train.zip", flowers("train/"))
+        file.writestr("test1.zip", inner.getvalue())
+    kaggle.archives["owner", "flowers", 3] = outer.getvalue()
+    dataset = open_dataset(SPEC, 8)
+    assert dataset.class_names == ("daisy", "rose")
+    assert "4 pictures in test1 have no class" in dataset.report.notes
+
+
+def test_c16_a_class_twice_under_a_damaged_name(kaggle: FakeKaggle):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for folder, letter in (("Albrecht_Dürer", "d"), ("Albrecht_DuXYrer", "d"), ("Goya", "g")):
+            for name in several(letter, 6):
+                file.writestr(f"{folder}/{name}.png", encoded(picture(name)))
+    archive = buffer.getvalue().replace(b"DuXY", b"Du\xcc\xea")  # no UTF-8: read as code page 437
+    kaggle.archives["owner", "flowers", 3] = archive
+    with pytest.raises(DatasetError, match=r"copies of each other .* without=") as caught:
+        open_dataset(SPEC, 8)
+    assert open_dataset(pasted(str(caught.value))[0], 8).labels.bincount().tolist() == [6, 6]
 
 
 def test_a_service_out_of_reach(kaggle: FakeKaggle, monkeypatch):
@@ -314,7 +371,7 @@ def test_a_service_out_of_reach(kaggle: FakeKaggle, monkeypatch):
         open_dataset(SPEC, 32)
 
 
-def test_kagglehubs_log_goes_to_standard_error(kaggle: FakeKaggle, capfd):
+def test_c17_kagglehubs_log_goes_to_standard_error(kaggle: FakeKaggle, capfd):
     import kagglehub
 
     handlers = [each for each in logging.getLogger(kagglehub.__name__).handlers if hasattr(each, "stream")]
