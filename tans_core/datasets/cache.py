@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from tans_core.datasets.found import Unread
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
-RULES = 1  # of reading: raised when the same files are read differently
+RULES = 2  # of reading: raised when the same files are read differently
 _TENSORS = ("images", "labels", "train", "validation", "test")
 
 

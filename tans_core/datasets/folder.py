@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,12 +12,13 @@ from tans_core.datasets.found import Collection, Found, Unread, own_split, some
 from tans_core.datasets.labels import label_pictures, suggestion
 from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
-from tans_core.datasets.spec import Spec
+from tans_core.datasets.spec import Options, Spec
 from tans_core.datasets.tree import Tree, readable, walk
 from tans_core.errors import DatasetError
 from tans_core.records import Skipped
 
 _ARRAYS = {".npz": "holds arrays", ".npy": "holds an array", ".mat": "holds arrays", ".h5": "holds arrays"}
+_ARCHIVES = frozenset((".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar"))
 _ARRAYS |= {".tfrecord": "holds records", ".csv": "is a table", ".parquet": "is read by parquet:"}
 
 
@@ -177,9 +179,16 @@ def _no_picture(spec: Spec, root: Path, tree: Tree) -> str:
     others = _others(tree)
     if not others:
         return f"{spec}: no picture found; {root.absolute()} is empty or holds hidden files only"
+    found = f"{spec}: no picture found; {some(_describe(path) for path in others[:6])}"
+    archives = [path.name for path in others if path.suffix.lower() in _ARCHIVES]
+    if archives:
+        return f"{found}. Unpack {some(archives)} first, and name the folder with the pictures"
+    tables = next((path.parent for path in others if path.suffix.lower() == ".parquet"), None)
+    if tables:
+        return f"{found}. Name {replace(spec, scheme='parquet', place=f'{tables}/*.parquet').to_paste(Options())}"
     return (
-        f"{spec}: no picture found; {some(_describe(path) for path in others[:6])}. Pictures in arrays or tables are "
-        f"written as Parquet with the columns image (bytes of a PNG), label and label_name, and read by parquet:"
+        f"{found}. Pictures in arrays or tables are written as Parquet with the columns image (bytes of a PNG), label "
+        f"and label_name, and read by parquet:"
     )
 
 

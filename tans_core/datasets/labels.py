@@ -20,6 +20,7 @@ from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 
 _TABLES = frozenset((".csv", ".tsv"))
+_SHEETS = frozenset((".xlsx", ".xls", ".ods", ".json", ".jsonl"))  # not read here
 _LABEL_WORDS = ("label", "class", "category", "target", "breed", "species", "diagnosis", "dx", "type")
 _PATTERNS = (
     r"^([^.]+)\.\d+\.",
@@ -80,6 +81,13 @@ def suggestion(spec: Spec, root: Path, pictures: Sequence[Path], others: Sequenc
     pattern = next((each for each in _PATTERNS if _fits(each, names)), None)
     if pattern:
         return f"{said} {_add(spec, f'name:{pattern}')}"
+    sheet = next((path for path in others if path.suffix.lower() in _SHEETS), None)
+    if sheet is not None:
+        there = sheet.relative_to(root).with_suffix(".csv").as_posix()
+        return (
+            f"{sheet.name} may hold the labels: save it as CSV with one row a picture, and "
+            f"{_add(spec, f'{there}:IMAGE_COLUMN,LABEL_COLUMN')}"
+        )
     return f"{said} {_add(spec, 'name:PATTERN')}, where the first group of PATTERN, a regular expression, is the class"
 
 

@@ -199,6 +199,14 @@ def _read(node: _Node, parents: tuple[str, ...], split: str, level: str | None, 
     for child in splits:
         _read(child, parents, split_of(child.name), level, layout)
     known = set().union(*(child.leaf_names() for child in splits))
+    split_inside = [child for child in groups if all(_is_split(each) for each in child.children)]
+    for child in split_inside if len(split_inside) > 1 else ():  # as in cats/train, cats/test, dogs/train
+        groups.remove(child)
+        layout.classes += [
+            replace(_class(each, (), split_of(each.name)), path=(*parents, child.name)) for each in child.children
+        ]
+        if child.pictures:
+            layout.loose[child.folder.path] = child.pictures
     for child in groups:
         if splits and len(child.leaf_names()) == 1 and not child.leaf_names() & known:
             layout.loose.setdefault(child.folder.path, []).extend(child.all_pictures())
@@ -209,6 +217,10 @@ def _read(node: _Node, parents: tuple[str, ...], split: str, level: str | None, 
         leaves.remove(leaf)
     for leaf in leaves:
         layout.loose.setdefault(leaf.folder.path, []).extend(leaf.pictures)
+
+
+def _is_split(leaf: _Node) -> bool:
+    return not leaf.children and bool(split_of(leaf.name))
 
 
 def _classes_among(

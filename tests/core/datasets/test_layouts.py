@@ -121,6 +121,12 @@ READ = {  # tree, options -> pictures a class, and a piece of what is said
         {"ILL": 10, "NORMAL": 13},
         "NORMAL and Normal differ in case only",
     ),
+    "a4 splits below the classes": (
+        {"cats/train/": CATS, "cats/test/": ["x"], "dogs/train/": DOGS, "dogs/test/": ["y"]},
+        "",
+        {"cats": 7, "dogs": 8},
+        "own split: train 13, test 2",
+    ),
     "a4 trains are a class": ({"train/": CATS, "bus/": DOGS}, "", {"bus": 7, "train": 6}, ""),
     "a7 masks": (
         {"A/images/": CATS, "A/masks/": MORE, "B/images/": DOGS, "B/masks/": MORE},
@@ -250,6 +256,13 @@ REFUSED = {  # tree, options -> pieces of the message
         ["looks like boxes", "6 .xml"],
     ),
     "a14 pixels in a table": ({"train.csv": b"label,pixel1\n3,107\n"}, "", ["train.csv is a table", "parquet:"]),
+    "a14 an archive": ({"train.zip": b"PK\3\4"}, "", ["train.zip is a zip archive", "Unpack train.zip"]),
+    "a14 Parquet in a folder": ({"data/a.parquet": b"PAR1"}, "", ["'parquet:", "/data/*.parquet'"]),
+    "a10 a sheet": (
+        {"p/": CATS, "labels.xlsx": b"PK\3\4"},
+        "",
+        ["labels.xlsx may hold the labels: save it as CSV", "?labels=labels.csv:IMAGE_COLUMN,LABEL_COLUMN"],
+    ),
     "a14 idx": ({"train-images-idx3-ubyte": b"\0\0\x08\3"}, "", ["no picture found", "train-images-idx3-ubyte"]),
     "a14 arrays": (
         {"k49-train-imgs.npz": b"PK\3\4"},
