@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -23,8 +19,9 @@ from pipeline.pools import InlinePool, WorkerPool
 from pipeline.profiles import record_datasets
 from pipeline.progress import say
 from pipeline.reading import read_datasets
+from pipeline.run_facts import journalled, without_secrets
 from pipeline.signals import StopRequest, stop_on_signals
-from pipeline.tracking import Status, make_tracker
+from pipeline.tracking import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
 from tans_core.acquisition.hypervolume import hypervolume_mean
@@ -42,6 +39,7 @@ class BuildSummary:
     """What `tans build-zoo --json` prints."""
 
     pairs: int  # rows of the zoo at the end
+    pairs_asked: int
     failures: int  # pairs left after three attempts, in this run
     workers: int
     utilisation: float | None  # None where nothing was trained
@@ -153,70 +151,115 @@ def build_zoo(
         from pipeline.on_ray.pool import check_wish
 
         check_wish(workers, address)
-    plan = plan_build(
-        zoo,
-        datasets,
+    wish = _Wish(
+        datasets=tuple(datasets),
         pairs=pairs,
         more=more,
-        preset_name=preset_name,
-        search_space=search_space,
-        image_size=image_size,
-        init=init,
-        seed=seed,
+        hours=hours,
+        acquisition=acquisition,
+        preset=preset_name,
+        init=None if init is None else str(init),
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        address=address,
+        mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
     )
-    store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
-    run = uuid.uuid4().hex[:12]
-    with ZooLock(store.uri, run):
-        if orphans := store.orphans():
-            say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
-        if plan.rows_there >= plan.rows_at_end:
-            say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
-            return _nothing_to_do(store, plan, began)
-        tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
-        status: Status = "FAILED"
-        try:
-            with _pool(plan, workers, gpus_per_worker, address) as (pool, nodes, stop):
-                store.journal.append(run, [("start", _start_event(plan, pool.workers))])
-                deadline_s = preset(plan.settings.preset).deadline_s
-                records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
-                chooser = make_chooser(
-                    acquisition, records, plan.search_space, plan.settings.image_size, plan.settings.seed
-                )
-                with closing(chooser):
-                    growth = Growth(
-                        store,
-                        records,
-                        chooser,
-                        pool,
-                        tracker,
-                        run=run,
-                        deadline_s=deadline_s,
-                        stop=stop,
-                        hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
-                    )
-                    grown = growth.grow(plan.rows_at_end, None if hours is None else began + 3600 * hours)
-            if not stop:
-                _measure_latencies(store, grown.rows, plan)
-            summary = BuildSummary(
-                pairs=len(grown.rows),
-                failures=grown.failures,
-                workers=pool.workers,
-                utilisation=grown.utilisation,
-                decision_ms_median=quantile(grown.decision_ms, 0.5),
-                decision_ms_p95=quantile(grown.decision_ms, 0.95),
-                refit_s=tuple(chooser.refit_seconds),
-                hypervolume_mean=_hypervolume(plan, records, grown.rows, "validation"),
-                hypervolume_mean_test=_hypervolume(plan, records, grown.rows, "test"),
-                nodes=nodes,
-                stopped_by=stop.name,
-                exhausted=grown.exhausted,
-                wall_s=time.monotonic() - began,
+    with stop_on_signals(goes_on=True) as stop:
+        plan = plan_build(
+            zoo,
+            datasets,
+            pairs=pairs,
+            more=more,
+            preset_name=preset_name,
+            search_space=search_space,
+            image_size=image_size,
+            init=init,
+            seed=seed,
+        )
+        store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+        run = uuid.uuid4().hex[:12]
+        with ZooLock(store.uri, run):
+            if orphans := store.orphans():
+                say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
+            if plan.rows_there >= plan.rows_at_end:
+                say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
+                return _nothing_to_do(store, plan, began)
+            tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
+            status: Status = "FAILED"
+            try:
+                start = {
+                    "given": asdict(wish),
+                    "settings": asdict(plan.settings),  # seed, recipe and starting weights among them
+                    "rows_there": plan.rows_there,
+                    "rows_at_end": plan.rows_at_end,
+                }
+                with journalled(store.journal, run, start) as ends:
+                    summary = _build(store, plan, wish, tracker, run, stop, began)
+                    ends.update(asdict(summary))
+                status = "FINISHED"
+                return summary
+            finally:
+                tracker.finish("KILLED" if stop else status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What `build_zoo` was called with, but for the zoo and what it keeps."""
+
+    datasets: tuple[str, ...]
+    pairs: int | None
+    more: int | None
+    hours: float | None
+    acquisition: str
+    preset: str | None
+    init: str | None
+    workers: int
+    gpus_per_worker: float
+    address: str | None
+    mlflow_uri: str | None
+
+
+def _build(
+    store: Zoo, plan: BuildPlan, wish: _Wish, tracker: Tracker, run: str, stop: StopRequest, began: float
+) -> BuildSummary:
+    """Start the workers, look at new datasets, grow, measure latencies."""
+    deadline_s = preset(plan.settings.preset).deadline_s
+    with _pool(plan, wish, stop) as (pool, nodes):
+        records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+        settings = plan.settings
+        chooser = make_chooser(wish.acquisition, records, plan.search_space, settings.image_size, settings.seed)
+        with closing(chooser):
+            growth = Growth(
+                store,
+                records,
+                chooser,
+                pool,
+                tracker,
+                run=run,
+                deadline_s=deadline_s,
+                stop=stop,
+                hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
             )
-            store.journal.append(run, [("stop", asdict(summary))])
-            status = "KILLED" if stop else "FINISHED"
-            return summary
-        finally:
-            tracker.finish(status)
+            with stop.patiently():
+                grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
+    if not stop:
+        _measure_latencies(store, grown.rows, plan)
+    return BuildSummary(
+        pairs=len(grown.rows),
+        pairs_asked=plan.rows_at_end,
+        failures=grown.failures,
+        workers=pool.workers,
+        utilisation=grown.utilisation,
+        decision_ms_median=quantile(grown.decision_ms, 0.5),
+        decision_ms_p95=quantile(grown.decision_ms, 0.95),
+        refit_s=tuple(chooser.refit_seconds),
+        hypervolume_mean=_hypervolume(plan, records, grown.rows, "validation"),
+        hypervolume_mean_test=_hypervolume(plan, records, grown.rows, "test"),
+        nodes=nodes,
+        stopped_by=stop.name,
+        exhausted=grown.exhausted,
+        wall_s=time.monotonic() - began,
+    )
 
 
 def quantile(values: Sequence[float], share: float) -> float | None:
@@ -234,6 +277,7 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
     return BuildSummary(
         pairs=len(rows),
+        pairs_asked=plan.rows_at_end,
         failures=0,
         workers=0,
         utilisation=None,
@@ -250,28 +294,24 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
 
 
 @contextmanager
-def _pool(
-    plan: BuildPlan,
-    workers: int,
-    gpus_per_worker: float,
-    address: str | None,
-) -> Iterator[tuple[WorkerPool, int, StopRequest]]:
-    """The pool, on how many nodes it is, and the request to stop that signals make."""
+def _pool(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[tuple[WorkerPool, int]]:
+    """The pool, and on how many nodes it is."""
     datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
-    if workers == 0:
-        with stop_on_signals() as stop:
-            yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1, stop
+    if wish.workers == 0:
+        yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1
         return
     from pipeline.on_ray.pool import RayPool, fitting_workers
     from pipeline.on_ray.session import ray_session
 
-    with ray_session(address, cpus=workers) as session, stop_on_signals() as stop:
-        workers, share = fitting_workers(workers, gpus_per_worker, address is not None, session.cpus, session.gpus)
+    with ray_session(wish.address, cpus=wish.workers) as session:
+        workers, share = fitting_workers(
+            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
+        )
         where = f"; dashboard {session.dashboard}" if session.dashboard else ""
         say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
         pool = RayPool(datasets, plan.search_space, workers, share)
         try:
-            yield pool, len(pool.nodes), stop
+            yield pool, len(pool.nodes)
         finally:
             pool.close()
 
@@ -338,19 +378,3 @@ def _measure_latencies(store: Zoo, rows: Sequence[Row], plan: BuildPlan) -> None
     timed = {latency.key for latency in store.latencies() if latency.device == device_name()}
     missing = [row for row in rows if row.key not in timed]
     store.write_latencies(measure_rows(missing, plan.search_space, plan.settings.image_size))
-
-
-def _start_event(plan: BuildPlan, workers: int) -> dict[str, object]:
-    """What a report of a failure needs: versions, machine, arguments."""
-    packages = ("torch", "torchvision", "ofa", "ray", "botorch", "deltalake", "pyarrow", "mlflow")
-    return {
-        "arguments": sys.argv,
-        "python": platform.python_version(),
-        "machine": device_name(),
-        "cores": os.cpu_count(),
-        "versions": {name: version(name) for name in packages},
-        "workers": workers,
-        "rows_there": plan.rows_there,
-        "rows_at_end": plan.rows_at_end,
-        "datasets": [dataset.spec for dataset in plan.datasets],
-    }

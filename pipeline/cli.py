@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.output import Output, percent, results, shown, shown_name, table
+from pipeline.output import Output, flush_streams, percent, results, shown, shown_name, table
+from pipeline.progress import say
+from pipeline.signals import Stopped, stop_on_signals
 from tans_core.errors import TansError
 
 SPEC_HELP = """\
@@ -26,16 +29,21 @@ Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
   ?group=1of3                                  one of the groups of 2 to 20 that more than 20 classes are dealt into
 Several options are joined by &, as in ?class=leaf&without=other."""
 
-EXIT_HELP = "exit status: 0 done (or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage, 130 Ctrl-C"
+EXIT_HELP = """\
+exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage,
+130 Ctrl-C, 143 SIGTERM"""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and leave with its exit status, whatever libraries do at the end of a process."""
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' notes to their developers
-    status = run(sys.argv[1:] if arguments is None else arguments)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    try:
+        status = run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException:  # a mistake of ours
+        say(traceback.format_exc().rstrip())
+        status = 1
+    flush_streams()
     os._exit(status)
 
 
@@ -46,14 +54,15 @@ def run(arguments: Sequence[str]) -> int:
     except SystemExit as leave:
         return int(leave.code or 0)
     try:
-        with results(given.json) as output:
+        goes_on = given.do in (_build_zoo, _meta_train)
+        with stop_on_signals(goes_on), results(given.json) as output:
             return given.do(given, output)
     except TansError as error:
-        print(f"tans: {error}", file=sys.stderr)
+        say(f"tans: {shown(str(error))}")
         return 1
-    except KeyboardInterrupt:
-        print("tans: stopped", file=sys.stderr)
-        return 130
+    except Stopped as stopped:
+        say("tans: stopped" + ("; the same command goes on from here" if stopped.goes_on else ""))
+        return stopped.exit_status
 
 
 # --- the commands -----------------------------------------------------------------------------------
@@ -86,13 +95,14 @@ def _datasets(given: argparse.Namespace, output: Output) -> int:
             text.append(f"{shown_name(each.name)}: {len(skipped.paths)} skipped, {skipped.reason}: {first}")
         if report.ignored:
             text.append(
-                f"{shown_name(each.name)}: ignored " + ", ".join(f"{n} {kind}" for kind, n in report.ignored.items())
+                f"{shown_name(each.name)}: ignored "
+                + ", ".join(f"{n} {shown_name(kind)}" for kind, n in report.ignored.items())
             )
         for note in (*report.dropped_classes, *report.notes):
             text.append(f"{shown_name(each.name)}: {shown(note)}")
     output.result(summaries, "\n".join(text))
     for error in missed:
-        print(f"tans: {error}", file=sys.stderr)
+        print(f"tans: {shown(str(error))}", file=sys.stderr)
     return 1 if missed else 0
 
 
@@ -129,14 +139,14 @@ def _build_zoo(given: argparse.Namespace, output: Output) -> int:
         mlflow_uri=given.mlflow_uri,
     )
     text = f"{summary.pairs} pairs, {summary.failures} failures, {summary.wall_s:.0f} s"
+    if summary.exhausted:
+        text = f"{summary.pairs} of {summary.pairs_asked} pairs: no candidate left; {summary.failures} failures"
     if summary.utilisation is not None:
         text += f", workers busy {percent(summary.utilisation)}"
     text += f", hypervolume {summary.hypervolume_mean:.3f} ({summary.hypervolume_mean_test:.3f} on test)"
-    if summary.exhausted:
-        text += "; no candidate left"
     output.result(summary, text)
     if summary.stopped_by:
-        print("tans: stopped; the same command goes on from here", file=sys.stderr)
+        say("tans: stopped; the same command goes on from here")
     return 130 if summary.stopped_by == "SIGINT" else 0
 
 

@@ -90,6 +90,7 @@ class Growth:
                 wanted -= 1
             if not self._at_work and (wanted <= 0 or late or exhausted):
                 break
+            self._show(rows)
             try:
                 self._take(self._pool.next_outcome(COMMIT_S))
             except GivenUp:  # it ran in this process
@@ -112,7 +113,7 @@ class Growth:
         """Take up the journal: rows teach the chooser, what was at work is tried again, what was left stays left."""
         snapshot = self._zoo.snapshot()
         self._rows, keys = list(snapshot.rows), set(snapshot.row_by_key)
-        self._next_decision = 0
+        self._next_decision = max((row.choice.decision + 1 for row in self._rows), default=0)
         self._retries: list[tuple[Choice, int]] = []
         attempts: Counter[str] = Counter()
         open_choices: dict[str, Choice] = {}
@@ -140,17 +141,27 @@ class Growth:
         """Start what is to be tried again, else decide; False where no candidate is left."""
         if self._retries:
             choice, attempt = self._retries.pop(0)
+            decision_ms = None
         else:
             pending = [Candidate(job.fingerprint, job.identity.topology) for job in self._at_work.values()]
             began = time.perf_counter()
             chosen = self._chooser.propose(self._next_decision, pending)
-            self._decision_ms.append(1000 * (time.perf_counter() - began))
+            decision_ms = 1000 * (time.perf_counter() - began)
+            self._decision_ms.append(decision_ms)
             if chosen is None:
                 return False
             choice, attempt = chosen, 1
             self._next_decision += 1
         job = self._job(choice, attempt)
-        self._note("decision", key=job.key, attempt=attempt, choice=asdict(choice), zoo_version=self._zoo.version)
+        self._note(
+            "decision",
+            key=job.key,
+            attempt=attempt,
+            name=job.name,
+            choice=asdict(choice),
+            zoo_version=self._zoo.version,
+            decision_ms=decision_ms,
+        )
         self._at_work[job.key] = job
         if self._first_start_s is None:
             self._first_start_s = time.monotonic()
@@ -244,11 +255,12 @@ class Growth:
         """Commit rows and journal; the rows first, so that a decision is never open that has its row."""
         self._last_flush_s = time.monotonic()
         if self._done:
+            began = time.perf_counter()
             rows = self._zoo.commit(self._done, self._datasets)
+            self._note("commit", rows=len(rows), commit_ms=1000 * (time.perf_counter() - began))
             self._done = []
             self._rows.extend(rows)
             self._tracker.log(self._metrics(), step=len(self._rows))
-            self._show(None)
         if self._events:
             events, self._events = self._events, []
             self._zoo.journal.append(self._run, events)
@@ -267,14 +279,12 @@ class Growth:
             return None
         return self._busy_s / (self._pool.workers * (self._last_end_s - self._first_start_s))
 
-    def _show(self, rows: int | None, last: bool = False) -> None:
+    def _show(self, rows: int, last: bool = False) -> None:
         names = ", ".join(job.name for job in list(self._at_work.values())[: self._pool.workers])
-        goal = f" of {rows}" if rows else ""
-        median = f", decision {statistics.median(self._decision_ms):.0f} ms" if self._decision_ms else ""
-        self._progress.show(
-            f"{len(self._rows)}{goal} pairs, {self._failures} failures{median}{'; training ' + names if names else ''}",
-            last,
-        )
+        line = f"{len(self._rows)} of {rows} pairs, {self._failures} failures"
+        if self._decision_ms:
+            line += f", decision {statistics.median(self._decision_ms):.0f} ms"
+        self._progress.show(f"{line}; training {names}" if names else line, last)
 
 
 def choice_from(payload: dict) -> Choice:

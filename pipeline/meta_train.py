@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +14,14 @@ import torch
 from torch import Tensor
 
 from pipeline.progress import Progress, say
-from pipeline.signals import GivenUp, StopRequest, stop_on_signals
+from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space, write_whole
 from pipeline.tracking import MlflowTracker, NoTracker, Tracker, sqlite_uri
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState
 from tans_core.cross_modal.space_data import SpaceData, space_data
 from tans_core.cross_modal.trained_space import TrainedSpace, finish_space
+from tans_core.errors import ConfigError
 from tans_core.records import canonical_json, content_hash
 from tans_core.search_space.ofa_lite import LITE0_SHA256
 from tans_core.training.weights import decode_weights, encode_weights
@@ -80,8 +80,23 @@ def meta_train(
         ZooError: there is no zoo.
         SpaceError: its rows are of fewer than two sources.
         PoolError: the workers cannot be had.
-        ConfigError: a URI that MLflow cannot use.
+        ConfigError: a URI that MLflow cannot use, or `out` cannot be a folder.
+        Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
+    with stop_on_signals(goes_on=True) as stop:
+        return _meta_train(zoo, out, workers, seed, config, address, mlflow_uri, stop)
+
+
+def _meta_train(
+    zoo: str,
+    out: Path,
+    workers: int,
+    seed: int,
+    config: SpaceConfig,
+    address: str | None,
+    mlflow_uri: str | None,
+    stop: StopRequest,
+) -> MetaTrainSummary:
     began = time.monotonic()
     out = Path(out).expanduser().absolute()
     if workers != 1:
@@ -108,15 +123,15 @@ def meta_train(
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:
         with _one_thread():
-            trained = _train(data, config, seed, workers, address, work, tracker)
+            trained = _train(data, config, seed, workers, address, work, tracker, stop)
         summary = _summary(trained, identity, config, began)
         tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
         save_space(out, identity, trained, store.uri, _metrics(summary, trained))
         tracker.finish("FINISHED")
         shutil.rmtree(work.folder.parent)
         return summary
-    except BaseException as error:
-        tracker.finish("KILLED" if isinstance(error, KeyboardInterrupt | SystemExit) else "FAILED")
+    except BaseException:
+        tracker.finish("KILLED" if stop else "FAILED")
         raise
 
 
@@ -125,7 +140,10 @@ class _Work:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another folder") from error
         self._state, self._run = folder / "state.safetensors", folder / "mlflow.json"
         self.resume = SpaceState.of_tensors(decode_weights(self._state.read_bytes())) if self._state.exists() else None
         self.logged = 0 if self.resume is None else len(self.resume.curve)  # evaluations that MLflow has
@@ -149,13 +167,14 @@ def _train(
     address: str | None,
     work: _Work,
     tracker: Tracker,
+    stop: StopRequest,
 ) -> TrainedSpace:
     """Train to the end and measure, or leave as a signal asks."""
     from pipeline.on_ray.train import SpaceTask, train_in_process, train_on_workers
 
     task, progress = SpaceTask(data, config, seed), Progress()
 
-    def on_checkpoint(state: SpaceState, stop: StopRequest) -> None:
+    def on_checkpoint(state: SpaceState) -> None:
         work.keep(state)
         _log_curve(tracker, state.curve[work.logged :])
         work.logged = len(state.curve)
@@ -165,35 +184,22 @@ def _train(
     if workers == 1:
         if work.resume is not None:
             say(f"going on at step {work.resume.step} of {config.steps}")
-        with _leaving_cleanly() as stop:
-            state = train_in_process(task, work.folder, work.resume, lambda state: on_checkpoint(state, stop))
+        with stop.patiently():
+            state = train_in_process(task, work.folder, work.resume, on_checkpoint)
     elif work.resume is not None:  # the workers had finished, the measuring had not
         state = work.resume
     else:
         from pipeline.on_ray.session import ray_session
 
-        with ray_session(address, cpus=workers) as session, _leaving_cleanly() as stop:
+        with ray_session(address, cpus=workers) as session:
             _check_cluster(workers, address, session.cpus)
             say(f"starting {workers} workers of Ray Train")
-            state = train_on_workers(task, work.folder, workers, "ray", stop.raise_if_asked)
+            state = train_on_workers(task, work.folder, workers, "ray")
         _log_curve(tracker, state.curve)
         work.keep(state)
-    with _leaving_cleanly() as stop:
-        progress.show("measuring, and leaving sources out")
+    progress.show("measuring, and leaving sources out")
+    with stop.patiently():
         return finish_space(data, config, seed, state, stop.raise_if_asked)
-
-
-@contextmanager
-def _leaving_cleanly() -> Iterator[StopRequest]:
-    """Turn a stop into the end of the command: status 0 for SIGTERM, 130 for Ctrl-C."""
-    with stop_on_signals() as stop:
-        try:
-            yield stop
-        except GivenUp:
-            say("stopped; the same command goes on from here")
-            if stop.signal == signal.SIGINT:
-                raise KeyboardInterrupt from None
-            raise SystemExit(0) from None
 
 
 @contextmanager

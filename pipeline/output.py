@@ -8,9 +8,11 @@ import math
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
+
+from tans_core.errors import ConfigError
 
 _LONGEST_NAME = 61  # letters
 
@@ -41,16 +43,29 @@ class Output:
 
 @contextmanager
 def results(json_to: str | None) -> Iterator[Output]:
-    """Keep the real standard output for results; file descriptor 1 is standard error meanwhile, for children too."""
-    sys.stdout.flush()
+    """Keep the real standard output for results; file descriptor 1 is standard error meanwhile, for children too.
+
+    Raises:
+        ConfigError: `json_to` cannot be written. It is asked now, not after three days of work.
+    """
+    if json_to not in (None, "-"):
+        _check_writable(Path(json_to).expanduser())
+    flush_streams()
     kept = os.dup(1)
     os.dup2(2, 1)
     with os.fdopen(kept, "w", encoding="utf-8") as stream:
         try:
             yield Output(stream, json_to)
         finally:
-            sys.stdout.flush()
+            flush_streams()
             os.dup2(kept, 1)
+
+
+def flush_streams() -> None:
+    """Write out what is buffered; a reader that went away is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -81,6 +96,16 @@ def shown_name(name: str) -> str:
         half = (_LONGEST_NAME - 1) // 2
         name = f"{name[:half]}…{name[-half:]}"
     return shown(name)
+
+
+def _check_writable(path: Path) -> None:
+    new = not path.exists()
+    try:
+        path.open("a").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"--json {path} cannot be written ({error.strerror}): name another file") from error
 
 
 def percent(share: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import deque
@@ -10,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayActorError, RayError
 
 from pipeline.on_ray.session import knock
 from pipeline.on_ray.trainer import Trainer
 from pipeline.pools import failed
+from pipeline.waiting import Wait
 from tans_core.errors import PoolError
 from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace
 
-START_TIMEOUT_S = 120
+UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost
 QUEUED = 2  # jobs at one actor: one at work, and the next waiting while the last one commits
 GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a worker is ended from here
 
@@ -45,8 +47,11 @@ class RayPool:
         search_space: SearchSpace,
         workers: int,
         gpus_per_worker: float,
+        up_limit_s: float = UP_LIMIT_S,
     ) -> None:
         self.workers = workers
+        self._up_limit_s = up_limit_s
+        self._all_lost: Wait | None = None
         self._homeless: deque[Job | DescribeJob] = deque()
         self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
         self._supernet = ray.put(search_space)
@@ -65,7 +70,11 @@ class RayPool:
             )
             for number in range(workers)
         ]
-        self.nodes = self._wait_until_up()
+        try:
+            self.nodes = self._wait_until_up()
+        except BaseException:
+            self.close()
+            raise
 
     def free(self) -> int:
         awake = sum(QUEUED - len(worker.queue) for worker in self._workers if worker.waking is None)
@@ -80,6 +89,7 @@ class RayPool:
         while True:
             self._house()
             self._end_overdue()
+            self._end_without_workers()
             heads = {worker.queue[0][1]: worker for worker in self._workers if worker.queue}
             waking = {worker.waking: worker for worker in self._workers if worker.waking is not None}
             awaited = [*heads, *waking]
@@ -142,19 +152,40 @@ class RayPool:
                 worker.head_since = time.monotonic()
                 ray.kill(worker.actor, no_restart=False)
 
+    def _end_without_workers(self) -> None:
+        """Ray would try to bring them back for ever."""
+        if not all(worker.waking is not None for worker in self._workers):
+            self._all_lost = None
+            return
+        if self._all_lost is None:
+            self._all_lost = Wait(f"one of {self.workers} lost workers to come back", self._up_limit_s, self._lost)
+        self._all_lost.check()
+
+    def _lost(self) -> PoolError:
+        return PoolError(
+            f"all {self.workers} workers died and none came back within {self._up_limit_s:.0f} s: look for memory and "
+            "nodes that the cluster lost. What is committed stays; the same command goes on"
+        )
+
     def _wait_until_up(self) -> set[str]:
         """The nodes that the workers are on."""
-        try:
-            return set(ray.get([worker.actor.ready.remote() for worker in self._workers], timeout=START_TIMEOUT_S))
-        except GetTimeoutError as error:
-            self.close()
-            raise PoolError(
-                f"not all of {self.workers} workers were up after {START_TIMEOUT_S} s; the cluster has "
-                f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
-            ) from error
-        except RayActorError as error:
-            self.close()
-            raise PoolError(f"a worker could not start: {error}") from error
+        wait = Wait(f"{self.workers} workers to be up", self._up_limit_s, self._not_up)
+        left, nodes = [worker.actor.ready.remote() for worker in self._workers], set()
+        while left:
+            up, left = ray.wait(left, num_returns=len(left), timeout=min(wait.check(), 1.0))
+            try:
+                nodes.update(ray.get(up))
+            except RayActorError as error:
+                raise PoolError(f"a worker could not start: {error}") from error
+        return nodes
+
+    def _not_up(self) -> PoolError:
+        there, free = ray.cluster_resources(), ray.available_resources()
+        return PoolError(
+            f"not all of {self.workers} workers, one CPU each, were up after {self._up_limit_s:.0f} s; of the "
+            f"cluster's {there.get('CPU', 0):.0f} CPUs {free.get('CPU', 0):.0f} are free, of its "
+            f"{there.get('GPU', 0):.0f} GPUs {free.get('GPU', 0):.2g}: ask for fewer workers or wait for its other jobs"
+        )
 
 
 def check_wish(workers: int, address: str | None) -> None:
@@ -187,9 +218,17 @@ def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: flo
         raise PoolError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
     if gpus == 0:
         return workers, 0.0
-    if gpus_per_worker > 0 and workers * gpus_per_worker > gpus + 1e-9:
+    if gpus_per_worker > 0 and workers > _fitting(gpus_per_worker, gpus):
+        smaller = gpus / workers if workers <= gpus else 1 / math.ceil(workers / gpus)
         raise PoolError(
             f"{workers} workers want {gpus_per_worker:g} GPU each and {place} has {gpus:.0f}: "
-            f"use --gpus-per-worker {gpus / workers:.2g} or fewer workers"
+            f"use --gpus-per-worker {math.floor(100 * smaller) / 100:g} or fewer workers"
         )
     return workers, gpus_per_worker
+
+
+def _fitting(gpus_per_worker: float, gpus: float) -> int:
+    """How many workers fit on whole GPUs: a share below 1 is never of two of them."""
+    if gpus_per_worker >= 1:
+        return int(gpus / gpus_per_worker + 1e-9)
+    return int(gpus) * int(1 / gpus_per_worker + 1e-9)

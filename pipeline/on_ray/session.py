@@ -15,9 +15,12 @@ from pathlib import Path
 import ray
 
 from pipeline.on_ray import OWN_TOKEN
+from pipeline.signals import handlers_kept
+from pipeline.waiting import said_when_slow
 from tans_core.errors import PoolError
 
 KNOCK_S = 10
+RAYS_LIMIT_S = 90  # Ray's own, for its start and for a head that accepts and is silent; it has no argument for it
 
 
 @dataclass(frozen=True)
@@ -38,17 +41,17 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
     puts the driver's folder in front of every worker's path, and `pipeline` is a name that users have too.
 
     Raises:
-        PoolError: the cluster does not answer, or refuses us.
+        PoolError: the cluster does not answer, or refuses us; Ray cannot be started here.
     """
     here = Path.cwd()
     with tempfile.TemporaryDirectory(prefix="tans-") as neutral:  # the workers' folder: it must outlive them
-        os.chdir(neutral)
         try:
-            with redirect_stdout(sys.stderr):
-                info = _start(cpus) if address is None else _join(address)
-        finally:
-            os.chdir(here)
-        try:
+            os.chdir(neutral)
+            try:
+                with redirect_stdout(sys.stderr), handlers_kept():
+                    info = _start(cpus) if address is None else _join(address)
+            finally:
+                os.chdir(here)
             there = ray.cluster_resources()
             token = f", token {OWN_TOKEN}" if OWN_TOKEN else ""
             dashboard = f"http://{info.dashboard_url}{token}" if info.dashboard_url else None
@@ -58,25 +61,33 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
 
 
 def _start(cpus: int):
-    return ray.init(
-        address="local",
-        num_cpus=cpus,
-        include_dashboard=True,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-        namespace="tans",
-    )
+    try:
+        with said_when_slow("Ray to start", RAYS_LIMIT_S):
+            return ray.init(
+                address="local",
+                num_cpus=cpus,
+                include_dashboard=True,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                namespace="tans",
+            )
+    except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
+        raise PoolError(
+            f"Ray cannot be started on this machine ({_first_line(error)}): look for room in {tempfile.gettempdir()} "
+            "and /dev/shm, join a cluster with --address, or train in this process with --workers 0"
+        ) from error
 
 
 def _join(address: str):
     house = Path(__file__).resolve().parents[2]
     try:
-        return ray.init(
-            address=address,
-            runtime_env={"py_modules": [str(house / "tans_core"), str(house / "pipeline")]},
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with said_when_slow(f"the Ray cluster at {address} to answer", RAYS_LIMIT_S):
+            return ray.init(
+                address=address,
+                runtime_env={"py_modules": [str(house / "tans_core"), str(house / "pipeline")]},
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise _no_answer(address, error) from error
 
@@ -96,9 +107,12 @@ def knock(address: str) -> None:
         raise _no_answer(address, error) from error
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def _no_answer(address: str, error: Exception) -> PoolError:
-    cause = str(error).splitlines()[0] if str(error) else type(error).__name__
     return PoolError(
-        f"no Ray cluster answers at {address!r} ({cause}): check the address, that its head is up, and "
+        f"no Ray cluster answers at {address!r} ({_first_line(error)}): check the address, that its head is up, and "
         "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH if it wants a token; leave --address out to work on this machine"
     )

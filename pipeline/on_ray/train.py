@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,12 +18,13 @@ from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
 from pipeline.progress import say
 from pipeline.space_folder import write_whole
+from pipeline.waiting import Wait
 from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, Worker, train
 from tans_core.cross_modal.space_data import SpaceData
 from tans_core.errors import PoolError
 from tans_core.training.weights import decode_weights, encode_weights
 
-START_TIMEOUT_S = 180
+UP_LIMIT_S = 180.0
 
 _STATE = "state.safetensors"
 
@@ -57,14 +57,13 @@ def train_in_process(
     return trainer.fit().return_value  # type: ignore[return-value]
 
 
-def train_on_workers(task: SpaceTask, folder: Path, workers: int, name: str, check: Callable[[], None]) -> SpaceState:
+def train_on_workers(task: SpaceTask, folder: Path, workers: int, name: str) -> SpaceState:
     """Train on several workers of the Ray that this process is connected to; every one draws its own batches and the
     gradients are averaged (DDP over gloo).
 
     Args:
         folder: for Ray Train's checkpoints; all nodes must see it.
         name: of this training; one of the same name is resumed.
-        check: called twice a second; may raise to stop.
 
     Raises:
         PoolError: the workers do not start in time, or fail four times.
@@ -86,27 +85,28 @@ def train_on_workers(task: SpaceTask, folder: Path, workers: int, name: str, che
     )
     fitting = _Fitting(trainer)
     fitting.start()
-    _wait_until_up(fitting, started, workers, check)
+    _wait_until_up(fitting, started, workers)
     say(f"going on at step {step}" if (step := int(started.read_text())) else f"{workers} workers are up")
     while fitting.is_alive():
-        check()
-        fitting.join(0.5)
+        fitting.join(0.5)  # not longer, so that signals are seen
     return fitting.state(workers)
 
 
-def _wait_until_up(fitting: _Fitting, started: Path, workers: int, check: Callable[[], None]) -> None:
+def _wait_until_up(fitting: _Fitting, started: Path, workers: int) -> None:
     """Ray Train itself would wait for ever."""
-    ends = time.monotonic() + START_TIMEOUT_S
+
+    def not_up() -> PoolError:
+        return PoolError(
+            f"{workers} workers of Ray Train were not up after {UP_LIMIT_S:.0f} s; the cluster has "
+            f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
+        )
+
+    wait = Wait(f"{workers} workers of Ray Train to be up", UP_LIMIT_S, not_up)
     while not started.exists():
-        check()
+        wait.check()
         fitting.join(0.5)
         if not fitting.is_alive():
             fitting.state(workers)  # raises what went wrong
-        if time.monotonic() > ends:
-            raise PoolError(
-                f"{workers} workers of Ray Train were not up after {START_TIMEOUT_S} s; the cluster has "
-                f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
-            )
 
 
 class _Fitting(threading.Thread):

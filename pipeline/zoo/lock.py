@@ -14,16 +14,19 @@ import secrets
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from pipeline.waiting import Wait
 from pipeline.zoo.location import locate
 from tans_core.errors import ZooError
 
 _FILE = "driver.lock"
+_KERNEL_LIMIT_S = 30.0  # who holds the kernel's lock that long is stopped, or on a disk that is
 _STALE_S = 60.0  # without a heartbeat, a holder on another machine is taken for dead
 
 
@@ -137,10 +140,21 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _lock(path: Path, descriptor: int) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    except OSError as error:
-        raise ZooError(f"the file system of {path} has no locks ({error.strerror}): put the zoo on another") from error
+    def stuck() -> ZooError:
+        return ZooError(
+            f"another process has kept {path} locked for {_KERNEL_LIMIT_S:.0f} s, which takes it microseconds: it is "
+            f"stopped or its disk does not answer; find it (fuser {path}), end it and start again"
+        )
+
+    wait = Wait(f"the lock on {path}", _KERNEL_LIMIT_S, stuck)
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            wait.check()
+            time.sleep(0.02)
+        except OSError as error:
+            raise ZooError(f"the file system of {path} has no locks ({error.strerror}): put it on another") from error
 
 
 def _is_still_at(path: Path, descriptor: int) -> bool:

@@ -15,11 +15,12 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
+from pipeline.waiting import Wait
 from pipeline.zoo.location import Location
 from tans_core.errors import ZooError
 
 _ON_TOP = CommitProperties(max_commit_retries=0)  # refused if anyone committed since we read
-_TRIES = 50
+_OTHERS_LIMIT_S = 60.0
 _FILES_BEFORE_COMPACTION = 64  # one file a commit: a thousand take a second to read
 _COMPACT_BYTES = 4 * 2**20  # larger files are left alone, else each compaction would rewrite the whole table
 
@@ -89,16 +90,18 @@ class AppendTable:
         Raises:
             ZooError: the store refuses (no room, say), or others came first too often.
         """
-        jitter = random.Random()
-        for attempt in range(_TRIES):
+        jitter, attempt = random.Random(), 0
+        wait = Wait(f"other writers of {self._uri}", _OTHERS_LIMIT_S, self._others_came_first)
+        while True:
             data = make()
             if data is None:
                 return
             if self._append_on_top(data):
                 self._compact_now_and_then()
                 return
-            time.sleep(jitter.uniform(0, min(0.01 * 2**attempt, 1.0)))
-        raise ZooError(f"{self._uri}: others committed first {_TRIES} times; end the other writers and go on")
+            wait.check()
+            attempt = min(attempt + 1, 7)
+            time.sleep(jitter.uniform(0, 0.01 * 2**attempt))
 
     def _append_on_top(self, data: pa.Table) -> bool:
         before = self.version
@@ -133,6 +136,9 @@ class AppendTable:
             if version is not None:
                 raise ZooError(f"{self._uri} has no version {version}: {error}") from error
             raise self._unreadable(error) from error
+
+    def _others_came_first(self) -> ZooError:
+        return ZooError(f"{self._uri}: others committed first for {_OTHERS_LIMIT_S:.0f} s; end the other writers")
 
     def _unreadable(self, error: Exception) -> ZooError:
         return ZooError(f"the table {self._uri} cannot be read: {error}; put it back from a copy of the zoo")
