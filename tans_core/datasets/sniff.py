@@ -45,6 +45,7 @@ _OTHER = {
     "a tar archive": rb".{257}ustar",
     "a 7z archive": rb"7z\xbc\xaf\x27\x1c",
     "a rar archive": rb"Rar!\x1a\x07",
+    "a video": rb".{4}ftyp(mp4|iso[m2-6]|M4V|qt|3gp)|RIFF.{4}AVI |\x1aE\xdf\xa3",
     "HDF5": rb"\x89HDF\r\n\x1a\n",
     "a NumPy array": rb"\x93NUMPY",
     "Parquet": rb"PAR1",
@@ -60,7 +61,7 @@ def picture_format(head: bytes) -> str | None:
 
 def other_kind(head: bytes) -> str | None:
     """What a file that is no picture is, in words that follow "is"; None where its start says nothing."""
-    return "empty" if not head else _first_match(_OTHERS, head)
+    return "empty" if not head else _first_match(_OTHERS, head.removeprefix(b"\xef\xbb\xbf"))
 
 
 def _first_match(patterns: dict[str, re.Pattern[bytes]], head: bytes) -> str | None:

@@ -157,10 +157,12 @@ READ = {  # tree, options -> pictures a class, and a piece of what is said
     ),
     "a17 loose at the top": (TWO | {"./": MORE}, "", {"cats": 6, "dogs": 7}, "5 pictures in the top"),
     "b16 hidden and system files": (
-        TWO | {"cats/._c0.png": b"\0\5\26\7", "__MACOSX/": MORE, ".ipynb_checkpoints/": MORE, "cats/Thumbs.db": b"x"},
+        TWO
+        | {"cats/._c0.png": b"\0\5\26\7", "__MACOSX/": MORE, ".ipynb_checkpoints/": MORE, "cats/Thumbs.db": b"x"}
+        | {"@eaDir/": MORE, "cats/.DS_Store": b"x", "cats/desktop.ini": b"x", "dogs/.ipynb_checkpoints/": MORE},
         "",
         {"cats": 6, "dogs": 7},
-        "hidden or system 4",
+        "hidden or system 8",
     ),
     "b20 upper case in the test part": (
         below("train", {"NORMAL/": CATS, "ILL/": DOGS}) | below("test", {"Normal/": ["x"], "Ill/": ["y"]}),
@@ -196,6 +198,7 @@ def test_layout_is_read(layout, tmp_path):
     tree, options, classes, sentence = READ[layout]
     dataset = open_dataset(f"folder:{plant(tmp_path, tree)}{options}", 8)
     assert per_class(dataset) == classes
+    assert list(dataset.class_names) == sorted(classes)
     assert sentence in said(dataset)
     assert dataset.name == tmp_path.name
 
@@ -413,8 +416,9 @@ def test_b17_links_are_followed_once_and_a_loop_ends(tmp_path):
     os.symlink(tmp_path / "store/dogs", root / "a-dogs")
     os.symlink(root, root / "cats/back")
     os.symlink(root / "gone.png", root / "cats/gone.png")
+    os.symlink(plant(tmp_path / "other", {"./": ["z"]}) / "z.png", root / "cats/z.png")
     os.symlink(root / "cats", root / "again")
     dataset = open_dataset(f"folder:{root}", 8)
-    assert per_class(dataset) == {"a-dogs": 7, "cats": 6}
+    assert per_class(dataset) == {"a-dogs": 7, "cats": 7}
     for piece in ("dead link: 1", "cats/back is a link back", "again is the same folder as cats"):
         assert piece in said(dataset)

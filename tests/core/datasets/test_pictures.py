@@ -235,6 +235,8 @@ NO_PICTURE = {
     b"\xff\x0a\0": "JPEG XL",
     b"\n<?xml version='1.0'?><Error>": "is XML",
     b"%!PS-Adobe-3.0 EPSF-3.0\n": "PostScript",
+    b"\xef\xbb\xbf<!DOCTYPE html>": "is HTML",
+    b"\0\0\0\x18ftypmp42\0\0\0\0": "is a video",
     b"a letter": "not a picture",
 }
 
