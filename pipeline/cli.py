@@ -23,6 +23,7 @@ SPEC, one or more (quote what a shell would read):
   kaggle:OWNER/NAME/versions/K[#DIR]   a dataset on Kaggle, version pinned
 Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
   ?labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN   labels from a table
+  ?labels=FILE.csv:IMAGE_COLUMN,*              labels from a table with one column of 0 and 1 a class
   ?labels=name:PATTERN                         labels from file names (first group of a regular expression)
   ?class=top, ?class=leaf                      which of two folder levels is the class
   ?without=NAME,NAME                           leave classes out (parquet: and starter: too)
@@ -220,8 +221,13 @@ def _fine_tune(given: argparse.Namespace, output: Output) -> int:
 
 
 def _zoo_show(given: argparse.Namespace, output: Output) -> int:
-    from pipeline.show_zoo import show_zoo
+    from pipeline.show_zoo import show_journal, show_zoo
 
+    if given.journal:
+        journal = show_journal(given.zoo)
+        events = [(f"{each.time:%Y-%m-%d %H:%M:%S}", each.kind, each.run[:8], each.words) for each in journal.events]
+        output.result(journal, table(("time (UTC)", "event", "run", "what"), events))
+        return 0
     there = show_zoo(given.zoo)
     settings = there.settings
     lines = [
@@ -345,6 +351,9 @@ def _parser() -> argparse.ArgumentParser:
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
     show = _command(parts, "show", _zoo_show, "list the rows of a zoo")
     _zoo_option(show)
+    show.add_argument(
+        "--journal", action="store_true", help="show what happened to it instead: runs, decisions, failures"
+    )
     verify = _command(parts, "verify", _zoo_verify, "check that every row's weights exist, match, load and are finite")
     _zoo_option(verify)
     verify.add_argument(

@@ -52,7 +52,7 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
         out: folder for `weights.safetensors` and `config.json`; made where it is not there.
 
     Raises:
-        ConfigError: `epochs` is below 1.
+        ConfigError: `epochs` is below 1, or `out` cannot be a folder.
         DatasetError: the SPEC gives no dataset, or several.
         ZooError: no such zoo or row.
         WeightsError: the row's weights are gone, changed or not finite.
@@ -60,11 +60,14 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
     """
     if epochs < 1:
         raise ConfigError(f"--epochs must be at least 1, got {epochs}")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be a folder ({error.strerror}): name another") from error
     store = Zoo.open(zoo)
     found = find_row(store, row)
     space = make_search_space(found.identity.search_space, found.identity.width)
     dataset = read_dataset(spec, found.identity.image_size)
-    out.mkdir(parents=True, exist_ok=True)
     mirror = keeps_class_when_mirrored(dataset, lite0_backbone())
     recipe = replace(Recipe(**found.identity.recipe), epochs=epochs, mirror=mirror, max_train_images=None)
     key = f"{found.key}/{dataset.fingerprint}/{epochs}"

@@ -1,9 +1,12 @@
-"""`tans zoo show`: what is in a zoo."""
+"""`tans zoo show`: what is in a zoo, and what happened to it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
+from pipeline.journal_words import in_words
 from pipeline.zoo import Zoo
 from tans_core.records import ZooSettings
 
@@ -36,6 +39,39 @@ class ShownZoo:
     datasets_with_rows: int
     failures: int  # pairs left
     rows: tuple[ShownRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownEvent:
+    """An event of the journal, in words and whole."""
+
+    time: datetime  # UTC
+    kind: str
+    run: str
+    words: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownJournal:
+    """What happened to a zoo, first to last."""
+
+    uri: str
+    events: tuple[ShownEvent, ...]
+
+
+def show_journal(zoo: str) -> ShownJournal:
+    """Read a zoo's journal.
+
+    Raises:
+        ZooError: there is no zoo, or it is of a newer schema.
+    """
+    store = Zoo.open(zoo)
+    events = [
+        ShownEvent(time=each.time, kind=each.kind, run=each.run, words=in_words(each), payload=each.payload)
+        for each in store.journal.events()
+    ]
+    return ShownJournal(uri=store.uri, events=tuple(events))
 
 
 def show_zoo(zoo: str) -> ShownZoo:

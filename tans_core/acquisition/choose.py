@@ -124,7 +124,12 @@ class HypervolumeChooser:
         if decision < self.random_start or len(self._rows) < LEAST_ROWS:
             return self._propose_random(decision, used, generator)
         in_force = self._refits.at(len(self._rows))
-        rows, posterior = self._with_pending(in_force.hyperparameters, pending)
+        try:
+            rows, posterior = self._with_pending(in_force.hyperparameters, pending)
+        except torch.linalg.LinAlgError as error:
+            return self._propose_random(
+                decision, used, generator, f"random: {in_force.note} and gives nothing ({error})"
+            )
         fronts = self._fronts(rows, _levels(rows, posterior))
         candidates = propose_candidates(
             self._space, [rows.topology_NT[front.indices] for front in fronts], used, generator
@@ -137,14 +142,18 @@ class HypervolumeChooser:
     def close(self) -> None:
         self._refits.close()
 
-    def _propose_random(self, decision: int, used: UsedPairs, generator: torch.Generator) -> Choice | None:
+    def _propose_random(
+        self, decision: int, used: UsedPairs, generator: torch.Generator, why: str | None = None
+    ) -> Choice | None:
         count = len(self._datasets)
         order = torch.randperm(count, generator=_generator(self._seed, "start")).tolist()
         turn = decision % max(count, 1)
         candidate = _first_new(self._datasets, order[turn:] + order[:turn], self._space, used, generator)
         if candidate is None:
             return None
-        if decision < self.random_start:
+        if why is not None:
+            reason = why
+        elif decision < self.random_start:
             reason = f"random start: decision {decision + 1} of {self.random_start}, datasets in turn"
         else:
             reason = f"random: {len(self._rows)} rows so far, the surrogate is asked from {LEAST_ROWS} on"

@@ -65,7 +65,7 @@ def _drain(pool, jobs) -> list[Outcome]:
     return outcomes
 
 
-def test_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, space, datasets, expected):
+def test_e27_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, space, datasets, expected):
     jobs = pair_jobs(list(datasets.values()), space)
     outcomes = _drain(pool, jobs)
     assert sorted(outcome.job.key for outcome in outcomes) == sorted(job.key for job in jobs)
@@ -125,11 +125,11 @@ def test_an_inline_job_can_be_given_up(space, datasets):
         ((4, 0.5), (8, 1), "use --gpus-per-worker 0.25"),
     ],
 )
-def test_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, there, message):
+def test_e1_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, there, message):
     with pytest.raises(PoolError, match=message):
         fitting_workers(*wish, False, *there)
 
 
-def test_no_gpu_means_a_share_of_none():
+def test_e1_no_gpu_means_a_share_of_none():
     assert fitting_workers(2, 0.25, False, 2, 0) == (2, 0.0)
     assert fitting_workers(4, 0.25, True, 8, 1) == (4, 0.25)

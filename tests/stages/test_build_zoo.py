@@ -26,7 +26,7 @@ def test_fewer_than_one_pair_is_refused(tmp_path, amount, number):
     assert not (tmp_path / "zoo").exists()
 
 
-def test_the_same_command_again_has_nothing_to_do(tmp_path):
+def test_e3_the_same_command_again_has_nothing_to_do(tmp_path):
     first = _build(tmp_path / "zoo")
     again = _build(tmp_path / "zoo")
     assert (first.pairs, again.pairs, again.utilisation) == (3, 3, None)
@@ -42,14 +42,14 @@ def test_the_same_command_again_has_nothing_to_do(tmp_path):
         ({"seed": 7}, "keeps --seed 0 and 7"),
     ],
 )
-def test_flags_that_disagree_with_the_zoo_are_refused(tmp_path, flags, message):
+def test_e3_flags_that_disagree_with_the_zoo_are_refused(tmp_path, flags, message):
     _build(tmp_path / "zoo", pairs=1)
     with pytest.raises(ConfigError, match=message):
         _build(tmp_path / "zoo", pairs=2, **{"preset_name": None} | flags)
     assert Zoo.open(str(tmp_path / "zoo")).row_count() == 1
 
 
-def test_more_workers_than_cpus_are_refused_before_anything_starts(tmp_path):
+def test_e1_more_workers_than_cpus_are_refused_before_anything_starts(tmp_path):
     with pytest.raises(PoolError, match="1000 workers want one CPU each and this machine has"):
         _build(tmp_path / "zoo", workers=1000)
 
@@ -89,7 +89,7 @@ def test_a_failing_pair_is_left_with_its_cause_and_the_build_goes_on(tmp_path, m
     assert grown.failures == 0 and poisoned[0] not in zoo.snapshot().row_by_key  # left for good
 
 
-def test_when_every_pair_fails_the_build_ends_with_the_cause(tmp_path, monkeypatch):
+def test_e26_when_every_pair_fails_the_build_ends_with_the_cause(tmp_path, monkeypatch):
     def train(*_arguments, **_rest):
         raise TrainingError("the recipe is broken")
 
@@ -98,7 +98,7 @@ def test_when_every_pair_fails_the_build_ends_with_the_cause(tmp_path, monkeypat
         _build(tmp_path / "zoo", pairs=50)
 
 
-def test_a_build_that_was_cut_chooses_as_the_unbroken_one(tmp_path):
+def test_e4_e27_a_build_that_was_cut_chooses_as_the_unbroken_one(tmp_path):
     _build(tmp_path / "whole", pairs=12)
     for pairs in (4, 9, 12):
         _build(tmp_path / "cut", pairs=pairs)
@@ -108,7 +108,7 @@ def test_a_build_that_was_cut_chooses_as_the_unbroken_one(tmp_path):
     assert [row.choice.expected_gain for row in whole] == [row.choice.expected_gain for row in cut]
 
 
-def test_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monkeypatch):
+def test_e4_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monkeypatch):
     class Died(BaseException):
         """As SIGKILL, it lets nothing be tidied up after it."""
 
@@ -163,7 +163,7 @@ def test_a_dry_run_trains_nothing(tmp_path, capfd):
         (["nothing"], 2, "invalid choice"),
     ],
 )
-def test_exit_status_and_message(tmp_path, monkeypatch, capfd, arguments, status, message):
+def test_e23_exit_status_and_message(tmp_path, monkeypatch, capfd, arguments, status, message):
     monkeypatch.chdir(tmp_path)
     assert run(arguments) == status
     captured = capfd.readouterr()

@@ -3,13 +3,17 @@
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from pipeline.cli import EXIT_HELP, run
 from tests.trees import plant, several
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = ["datasets", "build-zoo", "meta-train", "search", "fine-tune", "zoo show", "zoo verify"]
 HEAVY = {"torch", "ray", "mlflow", "botorch", "numpy", "pandas", "pyarrow", "deltalake", "PIL"}
 
@@ -34,7 +38,7 @@ def test_each_command_is_a_plain_function_of_its_own_file(name):
     assert stage.__module__ == f"pipeline.{name}" and stage.__doc__
 
 
-def test_what_libraries_print_does_not_reach_the_results(capfd):
+def test_e20_e21_what_libraries_print_does_not_reach_the_results(capfd):
     """Descriptor 1 is standard error while a command works, for children too."""
     from pipeline.output import results
 
@@ -47,7 +51,36 @@ def test_what_libraries_print_does_not_reach_the_results(capfd):
     assert "a library's greeting" in captured.err and "a child" in captured.err
 
 
-def test_a_reader_that_has_seen_enough_is_no_error():
+def test_e22_without_a_terminal_progress_is_plain_and_rare(capsys):
+    from pipeline.progress import Progress
+
+    progress = Progress()
+    for step in range(50):
+        progress.show(f"step {step}")
+    progress.show("the end", last=True)
+    assert capsys.readouterr().err == "step 0\nthe end\n"
+
+
+def test_e23_a_mistake_of_ours_ends_with_1_and_its_traceback():
+    lines = "import pipeline.cli as cli\ncli._parser = lambda: 1 / 0\ncli.main([])\n"
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr and done.stdout == ""
+
+
+def test_e23_the_readmes_table_has_the_exit_codes_of_the_help():
+    table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert [code for code, _ in table] == ["0", "1", "2", "130", "143"]
+    assert [code for code, _ in table] == re.findall(r"\d+", EXIT_HELP)
+
+
+def test_e21_a_json_file_that_cannot_be_written_is_refused_before_any_work(tmp_path, capfd):
+    build = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", "starter:lfw-faces", "--pairs", "1"]
+    assert run([*build, "--json", str(tmp_path / "gone" / "summary.json")]) == 1
+    assert "cannot be written (No such file or directory): name another file" in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_e22_a_reader_that_has_seen_enough_is_no_error():
     command = f"'{sys.executable}' -m pipeline.cli datasets starter:lfw-faces | head -n 1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.rstrip().endswith("chance") and "Traceback" not in done.stderr

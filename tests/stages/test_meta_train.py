@@ -107,7 +107,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_as_the_unbroken_one(unbroken, 
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_stops_it_cleanly_with_how_to_go_on(zoo, tmp_path, number, status):
+def test_e12_e13_a_signal_stops_it_cleanly_with_how_to_go_on(zoo, tmp_path, number, status):
     out = tmp_path / "space"
     process = _popen(["-m", "pipeline.cli", "meta-train", "--zoo", zoo, "--out", str(out)])
     _wait_for(out / "training", "*/state.safetensors", process)
@@ -138,7 +138,7 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
         load_space(out)
 
 
-def test_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
+def test_e2_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
     with pytest.raises(PoolError, match="500 workers want one CPU each and this machine has"):
         meta_train(zoo, tmp_path / "space", workers=500)
     with pytest.raises(PoolError, match="at least 1, got 0"):

@@ -92,7 +92,7 @@ def test_nothing_feasible_names_the_nearest_and_what_to_raise(house):
         search(*house, max_params=900_000)
 
 
-def test_a_space_answers_wherever_zoo_and_space_lie_and_says_what_it_has_not_seen(house, tmp_path, capsys):
+def test_e7_a_space_answers_wherever_zoo_and_space_lie_and_says_what_it_has_not_seen(house, tmp_path, capsys):
     spec, zoo, space = house
     moved, moved_space = tmp_path / "elsewhere", tmp_path / "its space"
     shutil.copytree(zoo, moved)

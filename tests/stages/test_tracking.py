@@ -96,7 +96,7 @@ def test_a_run_arrives_whole(store: str):
     assert json.loads(source) == {"path": "/some/zoo", "delta_table_version": 7}
 
 
-def test_a_run_goes_on_after_a_restart_and_keeps_its_first_parameters(store: str):
+def test_e19_a_run_goes_on_after_a_restart_and_keeps_its_first_parameters(store: str):
     first = MlflowTracker(store, "tans")
     first.start("build", {"pairs": 80})
     first.log({"rows": 1}, 1)
@@ -115,7 +115,9 @@ def test_a_run_goes_on_after_a_restart_and_keeps_its_first_parameters(store: str
     assert stored(store, "SELECT status FROM runs WHERE run_uuid = ?", run_id) == [("FINISHED",)]
 
 
-def test_a_deleted_experiment_gives_its_runs_another_name_and_says_so(store: str, capsys: pytest.CaptureFixture[str]):
+def test_e19_a_deleted_experiment_gives_its_runs_another_name_and_says_so(
+    store: str, capsys: pytest.CaptureFixture[str]
+):
     before = MlflowTracker(store, "doomed")
     before.start("build", {})
     lost_run = run_until_known(before)
@@ -142,7 +144,7 @@ def delete_experiment(uri: str, name: str) -> None:
     client.delete_experiment(experiment.experiment_id)
 
 
-def test_values_that_are_not_finite_are_left_out_and_counted(store: str, capsys: pytest.CaptureFixture[str]):
+def test_e18_values_that_are_not_finite_are_left_out_and_counted(store: str, capsys: pytest.CaptureFixture[str]):
     tracker = MlflowTracker(store, "tans")
     tracker.start("build", {})
     tracker.log({"loss": float("nan"), "gain": float("inf"), "rows": 3}, 1)
@@ -153,7 +155,7 @@ def test_values_that_are_not_finite_are_left_out_and_counted(store: str, capsys:
     assert "2 values were not finite" in capsys.readouterr().err
 
 
-def test_any_dataset_name_may_stand_in_a_metric(store: str):
+def test_e18_any_dataset_name_may_stand_in_a_metric(store: str):
     tracker = MlflowTracker(store, "tans")
     tracker.start("build", {name: "x" * 10_000 for name in NAUGHTY})
     for name in NAUGHTY:
@@ -167,7 +169,7 @@ def test_any_dataset_name_may_stand_in_a_metric(store: str):
 
 @settings(deadline=None)
 @given(text=st.text(max_size=400))
-def test_names_are_those_mlflow_takes(store: str, text: str):
+def test_e18_names_are_those_mlflow_takes(store: str, text: str):
     import mlflow.utils.validation as mlflow_rules
 
     mlflow_rules._validate_metric_name(tracking_name(text))
@@ -180,7 +182,7 @@ def test_good_names_stay_and_different_ones_stay_different():
 
 
 @pytest.mark.parametrize("port", ["dead_port", "silent_port"])
-def test_a_lost_server_costs_the_loop_nothing_and_the_end_little(
+def test_e17_a_lost_server_costs_the_loop_nothing_and_the_end_little(
     port: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ):
     tracker = MlflowTracker(request.getfixturevalue(port), "tans")
@@ -201,7 +203,7 @@ def test_a_lost_server_costs_the_loop_nothing_and_the_end_little(
     assert said.err.count("\n") == 1
 
 
-def test_a_process_whose_server_never_answers_ends_and_keeps_its_standard_output_clean(silent_port: str):
+def test_e17_e20_a_process_whose_server_never_answers_ends_and_keeps_its_standard_output_clean(silent_port: str):
     done = subprocess.run([sys.executable, "-c", BUILD, silent_port], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "built\n")
     assert done.stderr.count("MLflow") == 1
@@ -218,7 +220,7 @@ tracker.finish("FINISHED")
 """
 
 
-def test_what_a_store_did_not_take_is_sent_when_it_is_back(
+def test_e17_what_a_store_did_not_take_is_sent_when_it_is_back(
     tmp_path: Path, store: str, capsys: pytest.CaptureFixture[str]
 ):
     folder = tmp_path / "store"
@@ -293,7 +295,7 @@ def zoo(tmp_path: Path) -> Zoo:
     return Zoo.create(tmp_path / "my zoo", settings)
 
 
-def test_the_builds_of_a_zoo_are_one_run_whose_id_stands_in_its_journal(zoo: Zoo, store: str):
+def test_e19_the_builds_of_a_zoo_are_one_run_whose_id_stands_in_its_journal(zoo: Zoo, store: str):
     shutil.copyfile(store.removeprefix("sqlite:///"), Path(zoo.uri) / "mlflow.db")
     run_ids = []
     for build in ("first", "second"):

@@ -1,6 +1,7 @@
 """The whole house in this process: datasets, zoo, space, search, fine-tuning, export."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipeline.fine_tune import fine_tune
 from pipeline.load_network import load_network
 from pipeline.meta_train import meta_train
 from pipeline.search import search
-from pipeline.show_zoo import show_zoo
+from pipeline.show_zoo import show_journal, show_zoo
 from pipeline.verify_zoo import verify_zoo
 
 ZOO_DATASETS = ["starter:emoji-food", "starter:lfw-faces", "starter:mnist-digits", "starter:clipart-symbols"]
@@ -82,15 +83,18 @@ def test_the_export_needs_torch_and_ofa_alone(house):
     assert done.stdout.strip() == "(2, 10)", done.stderr
 
 
-def test_every_command_gives_one_json_document(house, capfd):
-    folder = house[0]
+def test_e20_every_command_gives_one_json_document(house, tmp_path, capfd):
+    folder, key = house[0], house[3].entries[0].key
     zoo, space = str(folder / "zoo"), str(folder / "space")
     for arguments in (
         ["datasets", "starter:lfw-faces"],
         ["build-zoo", "--zoo", zoo, "--datasets", *ZOO_DATASETS, "--pairs", "10", "--workers", "0"],
         ["build-zoo", "--zoo", zoo, "--datasets", *ZOO_DATASETS, "--more", "3", "--dry-run"],
+        ["meta-train", "--zoo", zoo, "--out", space],
         ["search", QUERY, "--zoo", zoo, "--space", space],
+        ["fine-tune", QUERY, "--zoo", zoo, "--row", key, "--out", str(tmp_path / "network"), "--epochs", "1"],
         ["zoo", "show", "--zoo", zoo],
+        ["zoo", "show", "--journal", "--zoo", zoo],
         ["zoo", "verify", "--zoo", zoo],
     ):
         assert run([*arguments, "--json", "-"]) == 0, capfd.readouterr().err
@@ -99,11 +103,49 @@ def test_every_command_gives_one_json_document(house, capfd):
         assert capfd.readouterr().out.strip()
 
 
-def test_a_zoo_goes_on_growing_wherever_it_is_moved(house, tmp_path):
-    import shutil
+def test_e7_zoo_and_space_work_wherever_their_parent_is_moved(house, tmp_path):
+    for name in ("zoo", "space"):
+        shutil.copytree(house[0] / name, tmp_path / "before" / name)
+    moved = tmp_path / "after é #1"
+    (tmp_path / "before").rename(moved)
+    zoo, space = str(moved / "zoo"), moved / "space"
+    assert len(show_zoo(zoo).rows) == 10
+    assert verify_zoo(zoo).problems == ()
+    found = search(QUERY, zoo, space)
+    assert [each.key for each in found.entries] == [each.key for each in house[3].entries]
+    assert fine_tune(QUERY, zoo, found.entries[0].key, moved / "network", epochs=1).epochs == 1
+    grown = build_zoo(zoo, [*ZOO_DATASETS, "starter:ground-textures"], more=2, workers=0)
+    assert grown.pairs == 12 and search(QUERY, zoo, space).rows_unseen == 2
 
-    moved = tmp_path / "moved zoo"
-    shutil.copytree(house[0] / "zoo", moved)
-    grown = build_zoo(str(moved), [*ZOO_DATASETS, "starter:ground-textures"], more=2, workers=0)
-    assert grown.pairs == 12
-    assert search(QUERY, str(moved), house[0] / "space").entries
+
+def test_e7_reading_a_zoo_writes_nothing_into_it(house):
+    """So that it may lie on a disk that is mounted read-only (which root would not notice)."""
+    folder = house[0]
+    zoo, space = folder / "zoo", folder / "space"
+
+    def content():
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_size, path.stat().st_ino)
+            for part in (zoo, space)
+            for path in (part, *part.rglob("*"))
+        }
+
+    before = content()
+    show_zoo(str(zoo))
+    show_journal(str(zoo))
+    verify_zoo(str(zoo), retrain=1)
+    load_network(str(zoo), house[3].entries[0].key)
+    search(QUERY, str(zoo), space)
+    assert content() == before
+
+
+def test_the_journal_says_what_each_run_was(house):
+    events = show_journal(str(house[0] / "zoo")).events
+    kinds = [event.kind for event in events]
+    assert kinds[0] == "start" and kinds.count("decision") == 10 and {"commit", "stop"} <= set(kinds)
+    start = events[0].payload
+    assert {"python", "tans", "torch", "ray", "ofa", "deltalake", "mlflow"} <= set(start["versions"])
+    assert {"host", "cpus", "memory_bytes", "gpu"} <= set(start["machine"])
+    assert start["given"]["datasets"] == ZOO_DATASETS and start["settings"]["seed"] == 0
+    assert "0 of 10 pairs there; 0 workers, hypervolume, preset smoke, seed 0" in events[0].words
+    assert next(event for event in events if event.kind == "stop").words.startswith("done: 10 pairs, 0 failures")

@@ -48,7 +48,7 @@ def _gone(family: list[psutil.Process], within_s: float) -> bool:
     return not alive
 
 
-def test_killed_in_the_middle_and_started_again_there_are_exactly_the_rows_asked_for(tmp_path):
+def test_e4_e14_killed_in_the_middle_and_started_again_there_are_exactly_the_rows_asked_for(tmp_path):
     zoo = tmp_path / "zoo"
     process = _start(zoo, "--pairs", "16")
     _wait_for_rows(zoo, process, 3)
@@ -72,7 +72,7 @@ def test_killed_in_the_middle_and_started_again_there_are_exactly_the_rows_asked
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_asked_to_stop_it_ends_in_time_and_loses_nothing(tmp_path, number, status):
+def test_e12_e13_asked_to_stop_it_ends_in_time_and_loses_nothing(tmp_path, number, status):
     zoo = tmp_path / "zoo"
     process = _start(zoo, "--pairs", "500")
     _wait_for_rows(zoo, process, 2)
@@ -87,7 +87,7 @@ def test_asked_to_stop_it_ends_in_time_and_loses_nothing(tmp_path, number, statu
     assert _gone(family, 120)
 
 
-def test_a_cluster_that_does_not_answer_is_an_error_with_a_way_out(tmp_path):
+def test_e15_a_cluster_that_does_not_answer_is_an_error_with_a_way_out(tmp_path):
     done = subprocess.run(
         _command(tmp_path / "zoo", "--pairs", "2", "--address", "127.0.0.1:1"),
         capture_output=True,
@@ -98,7 +98,7 @@ def test_a_cluster_that_does_not_answer_is_an_error_with_a_way_out(tmp_path):
     assert "no Ray cluster answers at '127.0.0.1:1'" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_folder_with_a_pipeline_of_its_own_does_no_harm(tmp_path):
+def test_e15_e16_a_folder_with_a_pipeline_of_its_own_and_a_dead_ray_address_do_no_harm(tmp_path):
     (tmp_path / "pipeline.py").write_text("raise RuntimeError('the user\\'s pipeline was imported')\n")
     command = [str(Path(sys.executable).with_name("tans")), *_command(Path("zoo"), "--pairs", "2")[3:]]
     environment = {**os.environ, "RAY_ADDRESS": "127.0.0.1:1"}  # obeyed by nothing

@@ -31,7 +31,7 @@ def run(chooser: Chooser, space: CostedSpace, decisions: range, pending: list[Ca
 
 @pytest.mark.parametrize("name", CHOOSERS)
 @pytest.mark.parametrize("seed", range(3))
-def test_no_pair_is_proposed_twice_until_all_are_used_up(name: str, seed: int):
+def test_e5_e6_no_pair_is_proposed_twice_until_all_are_used_up(name: str, seed: int):
     # Eight workers, three datasets, sixteen networks; outcomes in any order, some pairs fail for good.
     chooser = make_chooser(name, DATASETS[:3], SIXTEEN, 64, seed)
     world = random.Random(seed)
@@ -57,7 +57,7 @@ def test_no_pair_is_proposed_twice_until_all_are_used_up(name: str, seed: int):
 
 
 @pytest.mark.parametrize("name", CHOOSERS)
-def test_the_same_observations_in_the_same_order_give_the_same_choices(name: str):
+def test_e27_the_same_observations_in_the_same_order_give_the_same_choices(name: str):
     choosers = [make_chooser(name, DATASETS, LARGE, 64, seed) for seed in (1, 1, 2)]
     first, second, other_seed = (run(chooser, LARGE, range(16), []) for chooser in choosers)
     for chooser in choosers:

@@ -29,12 +29,12 @@ EDGES = {
 
 
 @pytest.mark.parametrize(("accuracies", "costs", "volume"), EDGES.values(), ids=EDGES.keys())
-def test_volume_at_the_edges(accuracies: list, costs: list, volume: float):
+def test_e24_volume_at_the_edges(accuracies: list, costs: list, volume: float):
     assert front_volume(accuracies, np.array(costs)) == pytest.approx(volume, abs=1e-12)
 
 
 @pytest.mark.parametrize(("accuracies", "costs", "volume"), EDGES.values(), ids=EDGES.keys())
-def test_staircases_hold_the_same_volume_at_the_edges(accuracies: list, costs: list, volume: float):
+def test_e24_staircases_hold_the_same_volume_at_the_edges(accuracies: list, costs: list, volume: float):
     # A perfect network that costs nothing adds all that is left.
     levels = front_levels(accuracies, np.array(costs))
     left = gain_at(torch.ones(1), levels.level_K, levels.areas(torch.zeros(1, 2, dtype=torch.float64)))
@@ -42,7 +42,7 @@ def test_staircases_hold_the_same_volume_at_the_edges(accuracies: list, costs: l
 
 
 @pytest.mark.parametrize("refuses", [front_volume, front_levels])
-def test_nan_is_refused(refuses):
+def test_e24_nan_is_refused(refuses):
     with pytest.raises(ValueError, match="NaN"):
         refuses([float("nan"), 0.5], np.full((2, 2), HALF))
     with pytest.raises(ValueError, match="NaN"):
@@ -72,7 +72,7 @@ def test_gain_is_the_difference_that_pygmo_sees(seed: int):
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_gain_of_a_row_is_exactly_zero(seed: int):
+def test_e24_gain_of_a_row_is_exactly_zero(seed: int):
     accuracies, costs = _random_front(seed, rows=12)
     levels = front_levels(accuracies, costs)
     gain = gain_at(torch.from_numpy(accuracies), levels.level_K, levels.areas(torch.from_numpy(costs)))

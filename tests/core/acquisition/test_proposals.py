@@ -35,7 +35,7 @@ def test_half_are_mutations_of_the_front():
     assert (differing_C > 15).sum() >= 140
 
 
-def test_used_pairs_are_left_out_whatever_their_masked_numbers():
+def test_e5_used_pairs_are_left_out_whatever_their_masked_numbers():
     used = UsedPairs(["a", "b"], SIXTEEN)
     used.add(Candidate("a", (3, 7, 3, 3, 1)))  # the second block is beyond the depth: the same network
     proposed = pairs(propose_candidates(SIXTEEN, [NO_FRONT_SIXTEEN] * 2, used, generator()))
@@ -43,7 +43,7 @@ def test_used_pairs_are_left_out_whatever_their_masked_numbers():
     assert len(proposed) == 15 + 16
 
 
-def test_a_used_up_dataset_gives_none_and_the_others_theirs():
+def test_e6_a_used_up_dataset_gives_none_and_the_others_theirs():
     used = UsedPairs(["a", "b"], SIXTEEN)
     members = SIXTEEN.sample(1_000, generator()).unique(dim=0)
     for topology in members.tolist():

@@ -59,7 +59,7 @@ def test_a_resumed_build_fits_only_what_is_due():
 
 
 @pytest.mark.parametrize("first", [12, 20], ids=["unbroken", "resumed"])
-def test_after_a_failed_fit_the_last_one_holds_and_says_so(first: int):
+def test_e25_after_a_failed_fit_the_last_one_holds_and_says_so(first: int):
     refits = Refits(fails_on(16), PRIOR)
     for rows in range(first, 20):
         refits.at(rows)
@@ -70,7 +70,7 @@ def test_after_a_failed_fit_the_last_one_holds_and_says_so(first: int):
     assert "fitted on 12 rows" in in_force.note
 
 
-def test_where_no_fit_succeeds_the_priors_hold_and_say_so():
+def test_e25_where_no_fit_succeeds_the_priors_hold_and_say_so():
     refits = Refits(fails_on(8, 12), PRIOR)
     in_force = refits.at(16)
     refits.close()

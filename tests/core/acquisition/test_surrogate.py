@@ -117,7 +117,7 @@ def test_a_fit_is_a_function_of_its_rows_in_any_thread():
 
 
 @pytest.mark.parametrize("labels", [[0.5] * 10, [0.0] * 10, [1.0] * 10])
-def test_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
+def test_e25_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
     topology = tuple(SPACE.sample(1, torch.Generator().manual_seed(0))[0].tolist())
     rows = ENCODER.labelled([0] * 10, [topology] * 10, labels, [1e-4] * 10)
     mean_C, std_C = condition(

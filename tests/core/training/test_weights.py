@@ -13,7 +13,7 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 4, 1), nn.Flatten())
 
 
-def test_bytes_do_not_depend_on_the_memory_format():
+def test_e10_bytes_do_not_depend_on_the_memory_format():
     plain = encode_weights(network().state_dict())
     last = network().to(memory_format=torch.channels_last)
     assert not last.state_dict()["0.weight"].is_contiguous()
@@ -25,7 +25,7 @@ def test_bytes_do_not_depend_on_the_order_of_names():
     assert encode_weights(dict(reversed(state.items()))) == encode_weights(state)
 
 
-def test_a_network_loaded_has_the_logits_of_the_one_saved():
+def test_e10_a_network_loaded_has_the_logits_of_the_one_saved():
     saved, loaded = network().to(memory_format=torch.channels_last).eval(), network()
     nn.init.normal_(saved.get_parameter("0.weight"))
     load_into(loaded, decode_weights(encode_weights(saved.state_dict())))

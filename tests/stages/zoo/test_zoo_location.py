@@ -11,7 +11,7 @@ from pipeline.zoo.location import locate
 from tans_core.errors import ZooError
 
 
-def test_spellings_of_a_name_are_one_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_e8_spellings_of_a_name_are_one_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     new_zoo(tmp_path / "my zoo é")
@@ -32,7 +32,7 @@ def test_spellings_of_a_name_are_one_zoo(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "name", ["my zoo é", "#1", "why?", "100%", "a%zb", "日本", "{a}", 'a"b', "s3:x", " a ", "a&b=c"]
 )
-def test_a_zoo_lives_in_a_folder_of_that_name(tmp_path: Path, name: str):
+def test_e8_a_zoo_lives_in_a_folder_of_that_name(tmp_path: Path, name: str):
     zoo = new_zoo(tmp_path / name)
     zoo.commit([outcome(0)], DATASETS)
     assert Zoo.open(tmp_path / name).load_weights(zoo.snapshot().rows[0])
@@ -52,7 +52,7 @@ def test_a_zoo_lives_in_a_folder_of_that_name(tmp_path: Path, name: str):
         ("a\nb", r"'\\n'"),
     ],
 )
-def test_a_name_that_delta_cannot_take_is_refused_with_the_character(tmp_path: Path, name: str, found: str):
+def test_e8_a_name_that_delta_cannot_take_is_refused_with_the_character(tmp_path: Path, name: str, found: str):
     with pytest.raises(ZooError) as refusal:
         Zoo.exists(tmp_path / name)
     assert f"holds {found}".replace("\\\\", "\\") in str(refusal.value)

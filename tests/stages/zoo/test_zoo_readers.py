@@ -31,7 +31,7 @@ def row_count(zoo: Path) -> int:
     return len(list((zoo / "weights").rglob("*.safetensors")))
 
 
-def test_pandas(zoo: Path):
+def test_e8_e9_pandas(zoo: Path):
     rows = pa.table(DeltaTable(zoo / "rows").scan()).to_pandas(types_mapper=pd.ArrowDtype)
     assert len(rows) == row_count(zoo)
     assert (rows.val_correct / rows.val_total == 0.75).all()
@@ -39,21 +39,21 @@ def test_pandas(zoo: Path):
     assert list(rows.set_index("sequence").topology[1]) == [3, 5, 7, 1]
 
 
-def test_polars(zoo: Path):
+def test_e8_e9_polars(zoo: Path):
     rows = pl.DataFrame(DeltaTable(zoo / "rows").scan())
     assert rows.height == row_count(zoo)
     assert rows.select(pl.col("val_correct") / pl.col("val_total")).to_series().unique().to_list() == [0.75]
     assert rows["committed_at"].dtype == pl.Datetime("us", "UTC")
 
 
-def test_duckdb(zoo: Path):
+def test_e8_e9_duckdb(zoo: Path):
     rows = DeltaTable(zoo / "rows").scan()  # noqa: F841  DuckDB finds it by its name
     best = "select dataset, count(*), max(val_correct / val_total), max(curve[2].val_total) from rows group by 1"
     assert duckdb.execute(best).fetchall() == [(DATASET.name, row_count(zoo), 0.75, 4)]
 
 
 @pytest.mark.parametrize("table", ["rows", "datasets", "journal", "latencies"])
-def test_every_table_is_read_by_all_three(zoo: Path, table: str):
+def test_e8_e9_every_table_is_read_by_all_three(zoo: Path, table: str):
     there = DeltaTable(zoo / table)
     scanned = there.scan()  # noqa: F841
     counts = {
@@ -65,7 +65,7 @@ def test_every_table_is_read_by_all_three(zoo: Path, table: str):
 
 
 @pytest.mark.ray
-def test_ray_data(tmp_path: Path):
+def test_e8_e9_ray_data(tmp_path: Path):
     zoo = tmp_path / "my zoo é"
     new_zoo(zoo, rows=3)
     with ray_session(None, cpus=1):

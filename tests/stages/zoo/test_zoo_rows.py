@@ -64,7 +64,7 @@ def test_a_dataset_is_kept_once_and_in_the_precision_in_which_it_comes_back(tmp_
     assert [record.name for record in zoo.snapshot().datasets.values()] == [DATASET.name, "later"]
 
 
-def test_a_key_has_one_row_within_a_batch_and_between_batches(tmp_path: Path):
+def test_e11_a_key_has_one_row_within_a_batch_and_between_batches(tmp_path: Path):
     zoo = new_zoo(tmp_path)
     assert len(zoo.commit([outcome(0), outcome(0, run="run-b"), outcome(1)], DATASETS)) == 2
     assert zoo.commit([outcome(0, run="run-c"), outcome(1)], DATASETS) == []
@@ -72,7 +72,7 @@ def test_a_key_has_one_row_within_a_batch_and_between_batches(tmp_path: Path):
     assert [row.attempt.run for row in zoo.snapshot().rows] == ["run-a", "run-a"]
 
 
-def test_two_writers_at_once_never_double_a_key_and_lose_none(tmp_path: Path):
+def test_e11_two_writers_at_once_never_double_a_key_and_lose_none(tmp_path: Path):
     new_zoo(tmp_path)
     gate, returned, errors = threading.Barrier(2), [], []
 
@@ -100,7 +100,7 @@ def test_two_writers_at_once_never_double_a_key_and_lose_none(tmp_path: Path):
     assert sorted((row.key, row.attempt) for row in rows) == sorted((row.key, row.attempt) for row in returned)
 
 
-def test_rows_come_in_the_order_of_their_commits_beyond_a_compaction(tmp_path: Path):
+def test_e11_rows_come_in_the_order_of_their_commits_beyond_a_compaction(tmp_path: Path):
     zoo = new_zoo(tmp_path, rows=70)  # compacted after 64 files
     wanted = [outcome(number).job.key for number in range(70)]
     assert [row.key for row in zoo.snapshot().rows] == wanted
@@ -128,7 +128,7 @@ def test_a_reader_that_was_open_before_sees_what_was_committed_since(tmp_path: P
     assert len(reader.journal.events()) == 1
 
 
-def test_a_zoo_whose_parent_was_renamed_loads_and_grows(tmp_path: Path):
+def test_e7_a_zoo_whose_parent_was_renamed_loads_and_grows(tmp_path: Path):
     new_zoo(tmp_path / "before" / "zoo", rows=2)
     (tmp_path / "before").rename(tmp_path / "after é #1")
     zoo = Zoo.open(tmp_path / "after é #1" / "zoo")

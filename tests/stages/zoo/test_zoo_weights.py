@@ -49,7 +49,7 @@ def test_pairs_with_equal_weights_share_a_file_that_is_written_once(tmp_path: Pa
     assert os.stat(weights_file(zoo)) == written
 
 
-def test_a_damaged_file_is_replaced_not_written_over(tmp_path: Path):
+def test_e28_a_damaged_file_is_replaced_not_written_over(tmp_path: Path):
     zoo, data = new_zoo(tmp_path), encode_weights({"w": torch.ones(3)})
     zoo.commit([outcome(0, weights=data)], DATASETS)
     path = weights_file(zoo)
@@ -69,7 +69,7 @@ def test_a_damaged_file_is_replaced_not_written_over(tmp_path: Path):
         (lambda path: path.write_bytes(b""), "have 0 bytes"),
     ],
 )
-def test_damaged_weights_are_refused_with_row_and_path(tmp_path: Path, damage, message: str):
+def test_e28_damaged_weights_are_refused_with_row_and_path(tmp_path: Path, damage, message: str):
     zoo = new_zoo(tmp_path, rows=2)
     damage(weights_file(zoo, 1))
     row = zoo.snapshot().rows[1]
@@ -136,7 +136,7 @@ def real_outcome(space: SearchSpace, number: int, weights: bytes | None = None) 
     return Outcome(job=job, worker="trainer-00", seconds=example.seconds, trained=trained)
 
 
-def test_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_path: Path, space: SearchSpace):
+def test_e28_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_path: Path, space: SearchSpace):
     zoo = new_zoo(tmp_path)
     rows = zoo.commit([real_outcome(space, 0), real_outcome(space, 1)], DATASETS)
     assert list(verify_weights(zoo, space)) == []
