@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tans_core.datasets.found import some
 from tans_core.datasets.layout import nfc
@@ -154,11 +154,13 @@ class _Index:
         self._ends: dict[str, list[Path]] = defaultdict(list)
         self._whole: dict[str, Path] = {}
         for picture in pictures:
-            parts = nfc(picture.relative_to(root).as_posix()).split("/")
-            self._whole["/".join(parts)] = picture
-            for start in range(len(parts)):
-                end = "/".join(parts[start:])
-                for key in {end, PurePosixPath(end).with_suffix("").as_posix()}:
+            name = nfc(picture.relative_to(root).as_posix())
+            self._whole[name] = picture
+            bare = name[: len(name) - len(picture.suffix)]
+            for key in (name, bare) if picture.suffix else (name,):
+                self._ends[key].append(picture)
+                while "/" in key:
+                    key = key.partition("/")[2]
                     self._ends[key].append(picture)
 
     def find(self, value: str) -> tuple[int, list[Path]]:
