@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.pools import ATTEMPTS, WorkerPool
 from pipeline.progress import Progress
 from pipeline.signals import StopRequest
 from pipeline.zoo import Zoo
-from tans_core.errors import PoolError
+from tans_core.errors import DatasetError, PoolError
 from tans_core.records import DatasetRecord, Described, DescribeJob, ImageDataset
 
 
@@ -18,9 +18,11 @@ def record_datasets(
     """The zoo's records of these datasets, in their order; those it has not seen yet are looked at and kept.
 
     Raises:
+        DatasetError: a pinned version on Kaggle is another dataset than the zoo knows by its SPEC.
         PoolError: looking at a dataset failed three times.
     """
     known = dict(store.snapshot().datasets)
+    _refuse_changed(known.values(), datasets, store.uri)
     missing = [dataset for dataset in datasets if dataset.fingerprint not in known]
     waiting = [
         (DescribeJob(fingerprint=each.fingerprint, name=each.name, deadline_s=deadline_s), 1) for each in missing
@@ -45,3 +47,16 @@ def record_datasets(
             assert outcome.failure is not None
             raise PoolError(f"looking at {outcome.job.name} failed {ATTEMPTS} times: {outcome.failure.message}")
     return [known[dataset.fingerprint] for dataset in datasets if dataset.fingerprint in known]
+
+
+def _refuse_changed(known: Iterable[DatasetRecord], datasets: Sequence[ImageDataset], zoo: str) -> None:
+    """A folder may grow and is then another dataset; a pinned version may not."""
+    pinned = {record.spec: record.fingerprint for record in known if record.spec.startswith("kaggle:")}
+    for dataset in datasets:
+        before = pinned.get(dataset.spec, dataset.fingerprint)
+        if before != dataset.fingerprint:
+            raise DatasetError(
+                f"{dataset.spec} is another dataset ({dataset.fingerprint}) than {zoo} knows by that SPEC ({before}): "
+                f"its unpacked files were changed, or this tans reads them differently. `tans datasets` says where "
+                f"they lie: delete them, and they are fetched again; or begin another zoo"
+            )

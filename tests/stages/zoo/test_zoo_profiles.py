@@ -1,0 +1,29 @@
+"""What the zoo keeps of datasets: a pinned version stays what it was."""
+
+from dataclasses import replace
+
+import pytest
+from zoo_examples import dataset_record, new_zoo
+
+from pipeline.pools import InlinePool
+from pipeline.profiles import record_datasets
+from pipeline.signals import StopRequest
+from tans_core.errors import DatasetError
+from tans_core.search_space import make_search_space
+from tests.synthetic import patterns
+
+SPEC = "kaggle:owner/birds/versions/3"
+
+
+def test_c2_a_pinned_version_that_is_another_dataset_is_refused(tmp_path):
+    store = new_zoo(tmp_path)
+    kept = store.record_dataset(replace(dataset_record("f3" * 16), spec=SPEC))
+    same = replace(patterns(), fingerprint=kept.fingerprint, spec=SPEC)
+    changed = replace(patterns(), spec=SPEC)
+    pool = InlinePool({}, make_search_space("ofa-lite"), lambda: None)
+    (record,) = record_datasets(store, [same], pool, 60, StopRequest())
+    assert record.fingerprint == kept.fingerprint
+    with pytest.raises(DatasetError) as caught:
+        record_datasets(store, [changed], pool, 60, StopRequest())
+    for piece in (SPEC, kept.fingerprint, changed.fingerprint, "delete them"):
+        assert piece in str(caught.value)
