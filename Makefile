@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials check format bench-pool bench-meta-test bench-reading bench-fuzz clean
+.PHONY: setup lock demo test trials soak check format bench-pool bench-meta-test bench-reading bench-fuzz clean
 
 setup: .venv/.ready
 
@@ -29,9 +29,13 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest
 
-# Minutes long each: the 80 pairs, kills in the middle.
+# Minutes long each: signals under Ray, 50 runs of each command. One line a scenario, also in runs/bench/trials.json.
 trials: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -p tests.trials_report
+
+# 500 smoke pairs with kills in the middle: rows, growth of times and memory, what is left over. Resumable.
+soak: setup
+	$(BIN)/python -m benchmarks.soak
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -126,7 +126,7 @@ class HypervolumeChooser:
         in_force = self._refits.at(len(self._rows))
         try:
             rows, posterior = self._with_pending(in_force.hyperparameters, pending)
-        except torch.linalg.LinAlgError as error:
+        except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
             return self._propose_random(
                 decision, used, generator, f"random: {in_force.note} and gives nothing ({error})"
             )

@@ -1,14 +1,21 @@
 """Building a zoo: what is refused at the door, what a failure does, what a restart does."""
 
+import json
 import math
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+import torch
 
 import pipeline.pools
 from pipeline.build_zoo import build_zoo
 from pipeline.cli import run
 from pipeline.zoo import Zoo
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
+from tans_core.search_space import make_search_space
 
 SPECS = ["starter:lfw-faces", "starter:ground-textures"]
 
@@ -126,6 +133,69 @@ def test_e4_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monke
     _build(tmp_path / "zoo", pairs=3)
     rows = Zoo.open(str(tmp_path / "zoo")).snapshot().rows
     assert len({row.key for row in rows}) == len(rows) == 3
+
+
+def test_e4_the_number_of_a_decision_is_never_used_twice(tmp_path, monkeypatch):
+    """Killed between a commit of rows and the journal's: the rows know their decisions."""
+    monkeypatch.setattr("pipeline.zoo.journal.Journal.append", lambda *_: None)
+    _build(tmp_path / "zoo", pairs=3)
+    monkeypatch.undo()
+    _build(tmp_path / "zoo", pairs=6)
+    rows = Zoo.open(str(tmp_path / "zoo")).snapshot().rows
+    assert [row.choice.decision for row in rows] == list(range(6))
+
+
+def test_e6_when_all_networks_are_used_up_the_build_ends_and_says_so(tmp_path, monkeypatch, capfd):
+    space = make_search_space("ofa-lite")
+    four = space.sample(4, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(space, "sample", lambda count, random: four[torch.randint(4, (count,), generator=random)])
+    monkeypatch.setattr(space, "mutate", lambda parents, random: space.sample(len(parents), random))
+    monkeypatch.setattr("pipeline.build_zoo.make_search_space", lambda *_: space)
+    build = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", SPECS[0], "--pairs", "80", "--workers", "0"]
+    summary = tmp_path / "summary.json"
+    assert run([*build, "--preset", "smoke", "--json", str(summary)]) == 0
+    assert "4 of 80 pairs: no candidate left" in capfd.readouterr().out
+    assert json.loads(summary.read_text())["pairs"] == 4
+
+
+def test_e12_sigterm_while_datasets_are_read_ends_with_0_and_nothing_begun(tmp_path):
+    lines = (
+        "import os, signal, sys\nimport pipeline.build_zoo as stage\n"
+        "stage.read_datasets = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from pipeline.cli import main\nmain(sys.argv[1:])\n"
+    )
+    build = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", SPECS[0], "--pairs", "2", "--workers", "0"]
+    done = subprocess.run([sys.executable, "-c", lines, *build], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr.endswith("tans: stopped; the same command goes on from here\n")
+    assert not (tmp_path / "zoo").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_e12_e13_a_build_in_this_process_gives_its_pair_up_and_says_how_to_go_on(tmp_path, number):
+    command = [sys.executable, "-m", "pipeline.cli", "build-zoo", "--zoo", str(tmp_path / "zoo"), "--workers", "0"]
+    command += ["--datasets", *SPECS, "--preset", "smoke", "--pairs", "500", "--json", "-"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ends = time.monotonic() + 120
+    while time.monotonic() < ends and not (Zoo.exists(tmp_path / "zoo") and Zoo.open(tmp_path / "zoo").row_count()):
+        time.sleep(0.2)
+    process.send_signal(number)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == (0 if number == signal.SIGTERM else 130), errors
+    assert "the same command goes on from here" in errors and "Traceback" not in errors
+    assert json.loads(output)["stopped_by"] == signal.Signals(number).name
+    assert Zoo.open(tmp_path / "zoo").journal.events()[-1].kind in ("stop", "mlflow")
+
+
+def test_e22_a_build_whose_readers_went_away_goes_on(tmp_path):
+    command = [sys.executable, "-m", "pipeline.cli", "build-zoo", "--zoo", str(tmp_path / "zoo"), "--workers", "0"]
+    command += ["--datasets", *SPECS, "--preset", "smoke", "--pairs", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(120) == 0
+    assert Zoo.open(tmp_path / "zoo").row_count() == 2
 
 
 def test_random_is_the_control(tmp_path):

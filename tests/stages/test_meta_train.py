@@ -1,6 +1,7 @@
 """Meta-training as a stage: its summary, its folder, stopped and resumed, on one worker and on two."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -170,7 +171,7 @@ def test_the_training_is_one_mlflow_run_with_its_curve_and_the_zoos_version(zoo,
 
 
 @pytest.mark.ray
-def test_two_workers_train_one_space_killed_in_the_middle_and_resumed(zoo, tmp_path):
+def test_e14_e15_two_workers_train_one_space_killed_in_the_middle_and_resumed(zoo, tmp_path):
     """Nearly all of its time is start-up, twice: imports, Ray, Ray Train's workers."""
     out, config = tmp_path / "space", replace(CONFIG, evaluate_every=10)
     process = _start(zoo, out, 2, config)
@@ -205,6 +206,7 @@ def _popen(arguments: list[str]) -> subprocess.Popen:
         stderr=subprocess.PIPE,
         text=True,
         cwd=ROOT,
+        env={**os.environ, "RAY_ADDRESS": "127.0.0.1:1"},  # e15: obeyed by nothing
         start_new_session=True,
     )
 

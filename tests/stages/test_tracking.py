@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.build_zoo import build_zoo
 from pipeline.tracking import MlflowTracker, NoTracker, Tracker, make_tracker
 from pipeline.tracking_names import sqlite_uri, tracking_name
 from pipeline.zoo import Zoo
@@ -207,6 +208,17 @@ def test_e17_e20_a_process_whose_server_never_answers_ends_and_keeps_its_standar
     done = subprocess.run([sys.executable, "-c", BUILD, silent_port], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "built\n")
     assert done.stderr.count("MLflow") == 1
+
+
+@pytest.mark.parametrize("port", ["dead_port", "silent_port"])
+def test_e17_a_build_does_not_wait_for_its_tracking_server(
+    port: str, tmp_path: Path, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+):
+    began = time.monotonic()
+    zoo, uri = str(tmp_path / "zoo"), request.getfixturevalue(port)
+    built = build_zoo(zoo, ["starter:lfw-faces"], pairs=2, preset_name="smoke", workers=0, mlflow_uri=uri)
+    assert built.pairs == 2 and time.monotonic() - began < 120  # MLflow's own first call takes 140 to 246 s
+    assert capsys.readouterr().err.count("MLflow at") == 1
 
 
 BUILD = """

@@ -66,6 +66,14 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self._gcs}"
+
+    def jobs(self) -> int:
+        """Drivers that ever joined."""
+        return self._list("jobs")
+
     def stop(self) -> None:
         for node in reversed(self._nodes):
             node.send_signal(signal.SIGTERM)

@@ -171,3 +171,14 @@ def test_chosen_pairs_make_more_hypervolume_than_random_ones():
         ]
         volumes[name] = hypervolume_mean(DATASETS, rows, LARGE, 64)
     assert volumes["hypervolume"] > 1.2 * volumes["random"]
+
+
+def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so():
+    chooser = HypervolumeChooser(DATASETS, LARGE, 64, 0)
+    choices = run(chooser, LARGE, range(12), [])
+    chooser._rows.labels.accuracy_N.fill_(float("nan"))
+    chooser._rows.X_NF[:, 1:] = float("nan")  # no matrix of these can be factored
+    choice = chooser.propose(12, [])
+    chooser.close()
+    assert choice is not None and choice.candidate not in {each.candidate for each in choices}
+    assert choice.chosen_by == "random" and "gives nothing" in choice.reason
