@@ -27,7 +27,7 @@ from pipeline.progress import say
 from pipeline.search import search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
-from tans_core.datasets import open_dataset
+from tans_core.datasets.opening import open_dataset
 from tans_core.evaluation.starts import run_from
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone

@@ -19,7 +19,7 @@ import torch
 from benchmarks.machine import write
 from pipeline.build_zoo import build_zoo
 from pipeline.zoo import Zoo
-from tans_core.datasets import open_datasets
+from tans_core.datasets.opening import open_datasets
 from tans_core.records import PairIdentity
 from tans_core.search_space import make_search_space
 from tans_core.training.standalone import train_pair

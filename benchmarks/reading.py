@@ -51,7 +51,7 @@ def make_pictures(data: Path, folder: Path, count: int) -> None:
 
 
 def ours(spec: str, cache: str) -> tuple[int, float]:
-    from tans_core.datasets import DatasetCache, open_dataset
+    from tans_core.datasets.opening import DatasetCache, open_dataset
 
     began = time.monotonic()
     dataset = open_dataset(spec, SIZE, cache=DatasetCache(Path(cache)))

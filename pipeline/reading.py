@@ -9,7 +9,7 @@ from platformdirs import user_cache_path
 
 from pipeline.output import shown
 from pipeline.progress import Progress
-from tans_core.datasets import DatasetCache, open_dataset, open_datasets
+from tans_core.datasets.opening import DatasetCache, open_dataset, open_datasets
 from tans_core.errors import DatasetUnavailable
 from tans_core.records import ImageDataset
 

@@ -6,26 +6,24 @@ Axes: N images, C channels, S side.
 from __future__ import annotations
 
 import hashlib
-import os
 import unicodedata
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
 import torch
 
-from tans_core.datasets.found import Collection, Found, some
-from tans_core.datasets.pictures import Picture, Rejected, decode, letterbox, quiet_decoders
+from tans_core.datasets.decoding import decoded
+from tans_core.datasets.found import Collection, some
+from tans_core.datasets.pictures import Picture, Rejected, letterbox
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
 MOST_CLASSES, FEWEST_IMAGES = 20, 5
 Watch = Callable[[str, int, int], None]
-_CHUNK, _AHEAD = 32, 4  # pictures of one task of a thread; tasks a core that may wait
 TEST, VALIDATION = 0.20, 0.16  # shares of a class where no test part was given
 VALIDATION_BESIDE_TEST = 0.20  # share of the rest where one was
 
@@ -85,39 +83,18 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
 
 
 def _decoded(collection: Collection, image_size: int, skipped: _Skips, watch: Watch) -> Iterator[_Image]:
-    """One stream through all cores; what waits is a few hundred pictures, scaled ones are all that is kept."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    waiting: deque[Future[list[tuple[Found, Picture | Rejected]]]] = deque()
+    """The sound pictures with a class; scaled ones are all that is kept."""
     done = 0
-    with quiet_decoders(), ThreadPoolExecutor(cores) as pool:
-        pictures = iter(collection.pictures)
-        while (chunk := list(islice(pictures, _CHUNK))) or waiting:
-            if chunk:
-                waiting.append(pool.submit(_read, chunk, image_size))
-            if chunk and len(waiting) <= _AHEAD * cores:
-                continue
-            results = waiting.popleft().result()
-            done += len(results)
-            watch(collection.name, done, collection.count)
-            for found, result in results:
-                if isinstance(result, Rejected):
-                    skipped.add(result.reason, found.path)
-                elif found.class_name is None:
-                    skipped.add("no class", found.path)
-                else:
-                    yield _Image(found.path, found.class_name, found.in_test, result)
-
-
-def _read(chunk: Sequence[Found], image_size: int) -> list[tuple[Found, Picture | Rejected]]:
-    return [(found, _decode(found, image_size)) for found in chunk]
-
-
-def _decode(found: Found, image_size: int) -> Picture | Rejected:
-    try:
-        data = found.read()
-    except OSError as error:
-        return Rejected(f"cannot be read: {error.strerror or error}")
-    return decode(data, found.path, image_size)
+    for chunk in decoded(collection.pictures, collection.count, image_size):
+        done += len(chunk)
+        watch(collection.name, done, collection.count)
+        for found, result in chunk:
+            if isinstance(result, Rejected):
+                skipped.add(result.reason, found.path)
+            elif found.class_name is None:
+                skipped.add("no class", found.path)
+            else:
+                yield _Image(found.path, found.class_name, found.in_test, result)
 
 
 def _without(images: Sequence[_Image], spec: Spec) -> list[_Image]:

@@ -15,7 +15,7 @@ from pipeline.search import search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
-from tans_core.datasets import open_dataset
+from tans_core.datasets.opening import open_dataset
 from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError
 from tests.worlds import SETTINGS, World
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tans_core.datasets import DatasetCache, open_datasets
+from tans_core.datasets.opening import DatasetCache, open_datasets
 from tests.trees import encoded, picture, plant, several, write_parquet
 
 CATS, DOGS = several("c", 6), several("d", 7)

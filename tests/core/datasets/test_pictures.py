@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tans_core.datasets import open_dataset
+from tans_core.datasets.opening import open_dataset
 from tans_core.datasets.pictures import Picture, Rejected, decode, letterbox, quiet_decoders
 from tests.trees import encoded, picture, plant, several
 

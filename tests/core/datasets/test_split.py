@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from tans_core.datasets import open_dataset, open_datasets
+from tans_core.datasets.opening import open_dataset, open_datasets
 from tans_core.errors import DatasetError
 from tests.trees import encoded, pasted, picture, plant, several, write_parquet
 
