@@ -39,12 +39,16 @@ def decoded(pictures: Iterable[Found], count: int, image_size: int) -> Generator
     waiting: deque[tuple[list[Found], Future[list[_Decoded]]]] = deque()
     stream = iter(pictures)
     with _decoders(cores if count >= PROCESSES_FROM else 0) as idle, ThreadPoolExecutor(cores) as pool:
-        while (chunk := list(islice(stream, _CHUNK))) or waiting:
-            if chunk:
-                waiting.append((chunk, pool.submit(_decode_chunk, chunk, image_size, idle)))
-            if not chunk or len(waiting) > _AHEAD * cores:
-                chunk, future = waiting.popleft()
-                yield list(zip(chunk, future.result()))
+        try:
+            while (chunk := list(islice(stream, _CHUNK))) or waiting:
+                if chunk:
+                    waiting.append((chunk, pool.submit(_decode_chunk, chunk, image_size, idle)))
+                if not chunk or len(waiting) > _AHEAD * cores:
+                    chunk, future = waiting.popleft()
+                    yield list(zip(chunk, future.result()))
+        finally:
+            for _, future in waiting:  # nobody wants them after a Ctrl-C
+                future.cancel()
 
 
 @contextmanager
