@@ -1,7 +1,6 @@
 """What Ray would wait for without end: workers that cannot come, and workers that do not come back."""
 
 import pytest
-import ray
 
 from pipeline.on_ray.pool import RayPool
 from pipeline.on_ray.session import ray_session
@@ -18,27 +17,30 @@ def space():
     return make_search_space("ofa-lite")
 
 
-@pytest.fixture(scope="module")
-def session():
-    with ray_session(None, cpus=1) as session:
-        yield session
+@pytest.fixture(scope="module", autouse=True)
+def one_cpu():
+    with ray_session(None, cpus=1):
+        yield
 
 
-@ray.remote(num_cpus=1)
 class Neighbour:
     def ready(self) -> bool:
         return True
 
 
-def test_e1_workers_that_a_busy_cluster_cannot_give_end_the_wait_with_both_numbers(session, space):
-    neighbour = Neighbour.remote()
+def test_e1_workers_that_a_busy_cluster_cannot_give_end_the_wait_with_both_numbers(space):
+    import ray  # after pipeline.on_ray, which says how to authenticate
+
+    neighbour = ray.remote(num_cpus=1)(Neighbour).remote()
     ray.get(neighbour.ready.remote())
     with pytest.raises(PoolError, match=r"not all of 1 workers.*after 2 s; of the cluster's 1 CPUs 0 are free"):
         RayPool({}, space, workers=1, gpus_per_worker=0.0, up_limit_s=2.0)
     ray.kill(neighbour)
 
 
-def test_e26_workers_that_are_all_lost_for_good_end_the_build(session, space):
+def test_e26_workers_that_are_all_lost_for_good_end_the_build(space):
+    import ray
+
     dataset = patterns(each=12)
     pool = RayPool({dataset.fingerprint: dataset}, space, workers=1, gpus_per_worker=0.0)
     pool._up_limit_s = 2.0

@@ -66,11 +66,18 @@ def test_e8_e9_every_table_is_read_by_all_three(zoo: Path, table: str):
 
 @pytest.mark.ray
 def test_e8_e9_ray_data(tmp_path: Path):
-    zoo = tmp_path / "my zoo é"
-    new_zoo(zoo, rows=3)
+    zoos = {
+        name: new_zoo(tmp_path / name / "my zoo é", rows=rows) for name, rows in {"few": 3, "compacted": 66}.items()
+    }
+    for zoo in zoos.values():
+        zoo.journal.append("run-a", [("start", {})])
+        zoo.write_latencies([Latency("k", "cpu", 1, 1.0, 2.0, 3.0, 15)])
     with ray_session(None, cpus=1):
         import ray
 
-        rows = ray.data.read_delta(str(zoo / "rows")).take_all()
-    assert sorted(row["sequence"] for row in rows) == [0, 1, 2]
-    assert {row["val_correct"] for row in rows} == {3}
+        for zoo in zoos.values():
+            rows = ray.data.read_delta(f"{zoo.uri}/rows").take_all()
+            assert sorted(row["sequence"] for row in rows) == list(range(zoo.row_count()))
+            assert {row["val_correct"] for row in rows} == {3}
+            others = {name: ray.data.read_delta(f"{zoo.uri}/{name}") for name in ("datasets", "journal", "latencies")}
+            assert {name: len(table.take_all()) for name, table in others.items()} == dict.fromkeys(others, 1)
