@@ -107,10 +107,13 @@ def _too_large(size: str) -> Rejected:
 def _not_a_picture(data: bytes) -> Rejected:
     head = data[:HEAD_BYTES]
     kind = picture_format(head)
-    if kind is not None and kind not in ("JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF"):
-        return Rejected(f"{kind}, which this installation cannot decode")
-    if kind is not None:
+    if kind in ("JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF"):
         return Rejected("damaged picture")
+    if kind is not None:
+        some_are_read = kind.upper().replace(" ", "") in {*_FORMATS} & {*Image.OPEN}
+        return Rejected(
+            f"{kind}, {'damaged or of a kind ' if some_are_read else ''}which this installation cannot decode"
+        )
     other = other_kind(head)
     return Rejected(f"is {other}, not a picture" if other else "not a picture")
 
