@@ -38,7 +38,10 @@ class Report:
             line = f"{row['scenario']}: {row['seen']}" if row["outcome"] == "passed" else f"{row['scenario']}: {row}"
             terminalreporter.write_line(f"{row['outcome']:7} {row['seconds']:7} s  {line}"[: WIDTH * 2])
         OUT.parent.mkdir(parents=True, exist_ok=True)
-        OUT.write_text(json.dumps(self.rows, indent=1) + "\n")
+        before = json.loads(OUT.read_text()) if OUT.exists() else []
+        again = {row["scenario"] for row in self.rows}
+        kept = [row for row in before if row["scenario"] not in again]  # of trials that were not part of this run
+        OUT.write_text(json.dumps(kept + self.rows, indent=1) + "\n")
         terminalreporter.write_line(f"written to {OUT}")
 
 

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._raylet import Config  # type: ignore[reportAttributeAccessIssue]
 
 from pipeline.on_ray import OWN_TOKEN
 from pipeline.signals import handlers_kept
 from pipeline.waiting import said_when_slow
 from tans_core.errors import PoolError
 
-KNOCK_S = 10
+KNOCK_S = 20
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
+    (0, 0, 0, 4, 0, 0, 0, 0, 0)
+)  # gRPC answers it with settings of its own
 RAYS_LIMIT_S = 90  # Ray's own, for its start and for a head that accepts and is silent; it has no argument for it
 
 
@@ -49,6 +53,7 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
             os.chdir(neutral)
             try:
                 with redirect_stdout(sys.stderr), handlers_kept():
+                    Config.initialize("")  # Ray's switches as they are now: who called us may have imported it first
                     info = _start(cpus) if address is None else _join(address)
             finally:
                 os.chdir(here)
@@ -93,7 +98,7 @@ def _join(address: str):
 
 
 def knock(address: str) -> None:
-    """Look whether anything listens at HOST:PORT, because Ray itself would ask for a minute before it says no.
+    """Look whether anything answers at HOST:PORT: Ray itself asks a closed port for a minute, a silent one for ever.
 
     Raises:
         PoolError: nothing does.
@@ -102,7 +107,12 @@ def knock(address: str) -> None:
     if not (colon and port.isdigit() and "/" not in host):
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S).close()
+        with (
+            said_when_slow(f"{address} to answer", KNOCK_S),
+            socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S) as connection,
+        ):
+            connection.sendall(_HELLO)
+            connection.recv(1)
     except OSError as error:
         raise _no_answer(address, error) from error
 

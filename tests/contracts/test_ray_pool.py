@@ -23,13 +23,12 @@ def one_cpu():
         yield
 
 
-class Neighbour:
-    def ready(self) -> bool:
-        return True
-
-
 def test_e1_workers_that_a_busy_cluster_cannot_give_end_the_wait_with_both_numbers(space):
     import ray  # after pipeline.on_ray, which says how to authenticate
+
+    class Neighbour:
+        def ready(self) -> bool:
+            return True
 
     neighbour = ray.remote(num_cpus=1)(Neighbour).remote()
     ray.get(neighbour.ready.remote())

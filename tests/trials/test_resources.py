@@ -54,5 +54,5 @@ def test_a_head_that_accepts_and_is_silent(tmp_path, record_property):
         _, errors = process.communicate(timeout=300)
     record_property("seen", f"status {process.returncode} after {time.monotonic() - began:.0f} s")
     assert process.returncode == 1, errors
-    assert f"waiting for the Ray cluster at {address} to answer" in errors
+    assert f"waiting for {address} to answer, at most 20 s" in errors
     assert f"no Ray cluster answers at '{address}'" in errors and "Traceback" not in errors
