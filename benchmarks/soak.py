@@ -93,6 +93,7 @@ def watch(process: subprocess.Popen[bytes], zoo: Path, pairs: int, notes: Notes,
     """Sample a run to its end, and end it where its turn has come."""
     driver = psutil.Process(process.pid)
     seen.add(driver)
+    began_with = row_count(zoo)
     while process.poll() is None:
         rows = row_count(zoo)
         try:
@@ -104,7 +105,7 @@ def watch(process: subprocess.Popen[bytes], zoo: Path, pairs: int, notes: Notes,
         except psutil.Error:  # it ended meanwhile
             continue
         done = len(notes.ends)
-        if done < len(ENDS) and rows >= ENDS[done][0] * pairs:
+        if done < len(ENDS) and rows >= max(ENDS[done][0] * pairs, began_with + 1):  # in the middle of its work
             _end(process, ENDS[done][1], rows, notes)
             return
         time.sleep(SAMPLE_S)
