@@ -10,7 +10,6 @@ from torch.nn.functional import conv2d
 from tans_core.search_space import make_search_space
 from tans_core.search_space.depthwise import DepthwiseConv2d, use_fast_depthwise
 
-
 CASES = [
     (height, width, kernel, stride, padding)
     for height, width in [(1, 1), (2, 2), (2, 5), (4, 4), (9, 8)]
