@@ -175,7 +175,8 @@ def test_e14_e15_two_workers_train_one_space_killed_in_the_middle_and_resumed(zo
     """Nearly all of its time is start-up, twice: imports, Ray, Ray Train's workers."""
     out, config = tmp_path / "space", replace(CONFIG, evaluate_every=10)
     process = _start(zoo, out, 2, config)
-    _wait_for(out / "training", "*/ray/checkpoint_*/state.safetensors", process)
+    # Ray Train resumes from what stands here, which comes a moment after the checkpoint's own files.
+    _wait_for(out / "training", "*/ray/checkpoint_manager_snapshot.json", process, holding="checkpoint_2")
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
@@ -211,10 +212,11 @@ def _popen(arguments: list[str]) -> subprocess.Popen:
     )
 
 
-def _wait_for(folder: Path, pattern: str, process: subprocess.Popen) -> Path:
+def _wait_for(folder: Path, pattern: str, process: subprocess.Popen, holding: str = "") -> Path:
     ends = time.monotonic() + 180
     while time.monotonic() < ends and process.poll() is None:
-        if found := list(folder.glob(pattern)):
+        found = list(folder.glob(pattern))
+        if found and holding in found[0].read_text(errors="replace"):
             return found[0]
         time.sleep(0.005)
     pytest.fail(f"no {pattern}: {process.communicate()[1]}")
