@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tans_core.datasets.found import Collection, Found, Unread, own_split, some
+from tans_core.datasets.found import Collection, Found, Unread, own_split, read_bytes, some
 from tans_core.datasets.labels import label_pictures, suggestion
 from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
@@ -149,7 +149,7 @@ def _spellings(classes: Sequence[ClassFolder], level: str | None) -> tuple[dict[
 
 
 def _found(root: Path, path: Path, class_name: str, in_test: bool) -> Found:
-    return Found(_name(root, path), nfc(class_name), in_test, partial(Path.read_bytes, path))
+    return Found(_name(root, path), nfc(class_name), in_test, partial(read_bytes, str(path)))
 
 
 def _name(root: Path, path: Path) -> str:
