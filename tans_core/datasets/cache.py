@@ -46,9 +46,10 @@ class DatasetCache:
                     _dataset(number, about, file)
                     for number, about in enumerate(json.loads(file.metadata()["datasets"]))
                 ]
-            os.utime(path)
         except (OSError, SafetensorError, ValueError, KeyError, TypeError):  # not there, or damaged: read again
             return None
+        with contextlib.suppress(OSError):  # a folder that is read-only may serve
+            os.utime(path)
         return datasets
 
     def put(self, unread: Unread, image_size: int, datasets: Sequence[ImageDataset]) -> None:
