@@ -1,8 +1,8 @@
 """Decoding through all cores, in processes of their own where there is much of it.
 
-Threads share the interpreter's lock, which small pictures keep busy: two of them decode 1.3 times what one does, two
-processes 1.6 times. And a decoder that crashes on hostile bytes takes its process along: here it costs that picture.
-`python -m` of this module is such a process; it imports Pillow and numpy, nothing else of weight.
+Threads share the interpreter's lock, which small pictures keep busy; processes do not. And a decoder that crashes on
+hostile bytes takes its process along: here it costs that picture. `python -m` of this module is such a process; it
+imports Pillow and numpy, nothing else of weight.
 """
 
 from __future__ import annotations
