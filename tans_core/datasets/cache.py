@@ -2,7 +2,8 @@
 
 An entry is named by what it depends on: the SPEC, names, sizes and times of its files, the image size, the decoder
 and the rules of reading. It is a safetensors file, mapped when it is used, written under another name first and
-never changed. One that cannot be read is made again.
+never changed. One that cannot be read is made again. Images go into it a few at a time and are used from there: they
+stand in memory once.
 """
 
 from __future__ import annotations
@@ -11,20 +12,21 @@ import contextlib
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import PIL
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from tans_core.datasets.found import Unread
+from tans_core.datasets.split import Unstacked
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
 RULES = 2  # of reading: raised when the same files are read differently
-_TENSORS = ("images", "labels", "train", "validation", "test")
+_TENSORS = ("labels", "train", "validation", "test", "images")  # in the order of the file: int64 first, for alignment
 
 
 class DatasetCache:
@@ -52,24 +54,22 @@ class DatasetCache:
             os.utime(path)
         return datasets
 
-    def put(self, unread: Unread, image_size: int, datasets: Sequence[ImageDataset]) -> None:
-        """Keep what reading gave. A folder that takes nothing is no error: the cache only saves time."""
+    def put(self, unread: Unread, image_size: int, unstacked: Sequence[Unstacked]) -> list[ImageDataset] | None:
+        """Keep what reading gave, and give it as `get` does; None where the folder takes nothing."""
         path = self._path(unread, image_size)
         unfinished = path.with_name(f".{uuid.uuid4().hex}")
-        tensors = {
-            f"{number}.{name}": getattr(dataset, name).contiguous()
-            for number, dataset in enumerate(datasets)
-            for name in _TENSORS
-        }
-        about = json.dumps([_about(dataset) for dataset in datasets])
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, unfinished, {"datasets": about})
+            with open(unfinished, "wb") as file:
+                for block in _safetensors(unstacked):
+                    file.write(block)
             unfinished.replace(path)
             self._make_room()
-        except (OSError, SafetensorError):
+        except OSError:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
+            return None
+        return self.get(unread, image_size)
 
     def _path(self, unread: Unread, image_size: int) -> Path:
         decided_by = [RULES, PIL.__version__, str(unread.spec), unread.stamp, image_size]
@@ -82,6 +82,28 @@ class DatasetCache:
             if total > self._most_bytes:
                 path.unlink(missing_ok=True)
                 total -= size
+
+
+def _safetensors(unstacked: Sequence[Unstacked]) -> Iterator[bytes | memoryview]:
+    """The bytes of a safetensors file, from beginning to end: the library writes only what stands in memory whole."""
+    datasets = [each.dataset for each in unstacked]
+    tensors = {
+        f"{number}.{name}": getattr(dataset, name) for name in _TENSORS for number, dataset in enumerate(datasets)
+    }
+    header: dict[str, Any] = {"__metadata__": {"datasets": json.dumps([_about(dataset) for dataset in datasets])}}
+    end = 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + tensor.nbytes
+        kind = "U8" if tensor.dtype == torch.uint8 else "I64"
+        header[name] = {"dtype": kind, "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # tensors stand at their own alignment
+    yield len(text).to_bytes(8, "little") + text
+    for tensor in tensors.values():
+        if not tensor.is_meta:
+            yield tensor.numpy().tobytes()
+    for each in unstacked:
+        yield from (block.data for block in each.blocks())
 
 
 def _about(dataset: ImageDataset) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -153,7 +154,8 @@ def _found(root: Path, path: Path, class_name: str, in_test: bool) -> Found:
 
 
 def _name(root: Path, path: Path) -> str:
-    return readable(path.relative_to(root).as_posix()) if path != root else "the top folder"
+    """As the report names it. `relative_to` takes apart what a walk has just put together: ten times as long."""
+    return readable(str(path).removeprefix(f"{root}{os.sep}")) if path != root else "the top folder"
 
 
 def _skipped(reason: str, root: Path, paths: Iterable[Path]) -> Skipped:

@@ -48,9 +48,9 @@ def open_datasets(
             for unread in _READERS[spec.scheme](spec):
                 datasets = cache.get(unread, image_size) if cache else None
                 if datasets is None:
-                    datasets = datasets_of(unread.read(), image_size, watch)
-                    if cache:
-                        cache.put(unread, image_size, datasets)
+                    unstacked = datasets_of(unread.read(), image_size, watch)
+                    datasets = cache.put(unread, image_size, unstacked) if cache else None
+                    datasets = datasets or [each.stacked() for each in unstacked]
                 for dataset in datasets:
                     opened.setdefault(dataset.fingerprint, dataset)
         except DatasetUnavailable as error:

@@ -24,6 +24,7 @@ from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
 MOST_CLASSES, FEWEST_IMAGES = 20, 5
 Watch = Callable[[str, int, int], None]
+_BLOCK = 256  # images that are stacked at a time
 TEST, VALIDATION = 0.20, 0.16  # shares of a class where no test part was given
 VALIDATION_BESIDE_TEST = 0.20  # share of the rest where one was
 
@@ -39,11 +40,39 @@ class _Image:
 _Sides = tuple[list[_Image], list[_Image], list[_Image]]  # training, validation, test
 
 
+@dataclass(frozen=True, eq=False)
+class Unstacked:
+    """A dataset whose pictures still stand for themselves; `dataset.images` is on the "meta" device, a shape alone."""
+
+    dataset: ImageDataset
+    pictures: Sequence[Picture]  # in the order of `dataset.images`
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The images, uint8 (n, C, S, S), a few hundred at a time; each block is overwritten by the next."""
+        scale = _DeepScale(self.pictures)
+        _, *shape = self.dataset.images.shape
+        block = np.empty((min(_BLOCK, len(self.pictures)), *shape), np.uint8)
+        for first in range(0, len(self.pictures), _BLOCK):
+            pictures = self.pictures[first : first + _BLOCK]
+            for square_CSS, picture in zip(block, pictures):
+                letterbox(scale.to_bytes(picture), square_CSS)
+            yield block[: len(pictures)]
+
+    def stacked(self) -> ImageDataset:
+        """The dataset with its images in memory."""
+        images = np.empty(self.dataset.images.shape, np.uint8)
+        done = 0
+        for block in self.blocks():
+            images[done : done + len(block)] = block
+            done += len(block)
+        return replace(self.dataset, images=torch.from_numpy(images))
+
+
 def unwatched(name: str, done: int, count: int) -> None:
     """The watch of a reading that nobody watches."""
 
 
-def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatched) -> list[ImageDataset]:
+def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatched) -> list[Unstacked]:
     """Decode a collection and deal it: one dataset, or groups of 2 to 20 classes.
 
     Args:
@@ -203,32 +232,30 @@ def _dataset(
     number: int,
     groups: int,
     image_size: int,
-) -> ImageDataset:
+) -> Unstacked:
     parts = [[image for name in names for image in sides[name][side]] for side in range(3)]
     parts = [sorted(part, key=_order) for part in parts]
     images = [image for part in parts for image in part]
     channels = 3 if any(image.picture.scaled_CHW.shape[0] == 3 for image in images) else 1
-    scale = _DeepScale(image.picture for image in images)
-    pixels = np.empty((len(images), channels, image_size, image_size), np.uint8)
-    for square_CSS, image in zip(pixels, images):
-        letterbox(scale.to_bytes(image.picture), square_CSS)
     bounds = np.cumsum([0, *map(len, parts)])
     train, validation, test = (torch.arange(int(bounds[side]), int(bounds[side + 1])) for side in range(3))
     spec = collection.spec.with_group(number, groups) if groups > 1 else collection.spec
-    return ImageDataset(
+    place = {name: number for number, name in enumerate(names)}
+    dataset = ImageDataset(
         fingerprint=_fingerprint(images),
         name=f"{collection.name}-{number}of{groups}" if groups > 1 else collection.name,
         source=collection.source,
         spec=str(spec),
         licence=collection.licence,
         class_names=tuple(names),
-        images=torch.from_numpy(pixels),
-        labels=torch.tensor([names.index(image.class_name) for image in images]),
+        images=torch.empty(len(images), channels, image_size, image_size, dtype=torch.uint8, device="meta"),
+        labels=torch.tensor([place[image.class_name] for image in images]),
         train=train,
         validation=validation,
         test=test,
         report=report,
     )
+    return Unstacked(dataset, [image.picture for image in images])
 
 
 def _fingerprint(images: Sequence[_Image]) -> str:

@@ -22,6 +22,7 @@ from ofa.imagenet_classification.networks import ProxylessNASNets
 from ofa.utils.layers import ConvLayer, IdentityLayer, MBConvLayer, ResidualBlock
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.records import Architecture
@@ -82,7 +83,8 @@ class Lite0Backbone(nn.Module):
         super().__init__()
         supernet = _supernet_of_lite0()
         set_to_lite0(supernet)
-        self.network = pad_as_tensorflow(supernet.get_active_subnet(preserve_weight=True))
+        network = pad_as_tensorflow(supernet.get_active_subnet(preserve_weight=True)).eval()
+        self.network = _batch_norms_folded(network.double()).float().to(memory_format=torch.channels_last)
         self.requires_grad_(False).eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -104,6 +106,19 @@ def pad_as_tensorflow(network: nn.Module) -> nn.Module:
         if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
             conv.padding = (0, 0)
             conv.register_forward_pre_hook(_pad_input)
+    return network
+
+
+def _batch_norms_folded(network: nn.Module) -> nn.Module:
+    """Put each batch norm into the convolution before it, in place, and return the network: a quarter less to compute.
+
+    Args:
+        network: in eval mode for good.
+    """
+    for layer in network.modules():
+        conv, norm = getattr(layer, "conv", None), getattr(layer, "bn", None)
+        if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            layer.conv, layer.bn = fuse_conv_bn_eval(conv, norm), nn.Identity()
     return network
 
 

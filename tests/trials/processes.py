@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -23,7 +22,11 @@ def build_command(zoo: Path | str, *more: str) -> list[str]:
 
 
 def start(command: list[str], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """In a process group of its own, as a terminal gives a command."""
+    """In a process group of its own, as a terminal gives a command.
+
+    Args:
+        env: all of its environment; None: ours.
+    """
     return subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -31,7 +34,7 @@ def start(command: list[str], cwd: Path | None = None, env: Mapping[str, str] | 
         stderr=subprocess.PIPE,
         text=True,
         cwd=cwd,
-        env={**os.environ, **(env or {})},
+        env=env,
         start_new_session=True,
     )
 

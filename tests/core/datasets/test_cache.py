@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tans_core.datasets.opening import DatasetCache, open_datasets
 from tests.trees import encoded, picture, plant, several, write_parquet
@@ -41,6 +42,16 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(root, cache):
         assert torch.equal(getattr(first, name), getattr(second, name))
     for name in ("fingerprint", "name", "source", "spec", "licence", "class_names", "report"):
         assert getattr(first, name) == getattr(second, name)
+
+
+def test_an_entry_is_a_file_of_safetensors_with_the_images_as_they_are_without_a_cache(root, cache, tmp_path):
+    (kept,), _ = read(f"folder:{root}", cache)
+    (entry,) = (tmp_path / "cache").iterdir()
+    tensors = load_file(entry)
+    (plain,) = open_datasets([f"folder:{root}"], 8)
+    for name in ("images", "labels", "train", "validation", "test"):
+        assert torch.equal(tensors[f"0.{name}"], getattr(plain, name))
+        assert torch.equal(getattr(kept, name), getattr(plain, name))
 
 
 def test_groups_and_shards_are_kept_too(tmp_path, cache):
@@ -101,11 +112,12 @@ def test_parquet_is_kept_and_a_rewritten_file_is_noticed(tmp_path, cache):
 @pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[:-1], lambda data: b"\xff" * 20 + data[20:]])
 def test_a_damaged_entry_is_made_again(damage, root, cache, tmp_path):
     (first,), _ = read(f"folder:{root}", cache)
+    images = first.images.clone()  # it is mapped
     (entry,) = (tmp_path / "cache").iterdir()
     entry.write_bytes(damage(entry.read_bytes()))
     (second,), decoded = read(f"folder:{root}", cache)
     assert decoded
-    assert torch.equal(first.images, second.images)
+    assert torch.equal(images, second.images)
     assert not read(f"folder:{root}", cache)[1]
 
 

@@ -76,7 +76,8 @@ def test_the_frozen_backbone_is_timms(timm_lite0, side):
     features = backbone(images)
     assert not features.requires_grad and not any(module.training for module in backbone.modules())
     with torch.inference_mode():
-        assert (features - timm_features(timm_lite0, images)).abs().max() < 1e-5
+        theirs = timm_features(timm_lite0, images)
+        assert (features - theirs).abs().max() < 1e-5 * theirs.abs().max()  # batch norms are folded, in double
 
 
 def test_subnets_compute_what_the_supernet_does(space):
