@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -24,14 +23,12 @@ from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.tracking import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
-from tans_core.acquisition.hypervolume import hypervolume_mean
+from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
-from tans_core.records import DatasetRecord, ImageDataset, Row, ZooSettings
+from tans_core.records import ImageDataset, Row, ZooSettings
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.standalone import noise_hash
-
-Side = Literal["validation", "test"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +224,7 @@ def _build(
     with _pool(plan, wish, stop) as (pool, nodes):
         records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
         settings = plan.settings
+        scale = CostScale(plan.search_space, settings.image_size)
         chooser = make_chooser(wish.acquisition, records, plan.search_space, settings.image_size, settings.seed)
         with closing(chooser):
             growth = Growth(
@@ -238,7 +236,7 @@ def _build(
                 run=run,
                 deadline_s=deadline_s,
                 stop=stop,
-                hypervolume=lambda rows: _hypervolume(plan, records, rows, "validation"),
+                hypervolume=lambda rows: hypervolume_mean(records, rows, scale),
             )
             with stop.patiently():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
@@ -253,8 +251,8 @@ def _build(
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
-        hypervolume_mean=_hypervolume(plan, records, grown.rows, "validation"),
-        hypervolume_mean_test=_hypervolume(plan, records, grown.rows, "test"),
+        hypervolume_mean=hypervolume_mean(records, grown.rows, scale),
+        hypervolume_mean_test=hypervolume_mean(records, grown.rows, scale, "test"),
         nodes=nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
@@ -267,14 +265,11 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return torch.tensor(values, dtype=torch.float64).quantile(share).item() if values else None
 
 
-def _hypervolume(plan: BuildPlan, records: Sequence[DatasetRecord], rows: Sequence[Row], side: Side) -> float:
-    return hypervolume_mean(records, rows, plan.search_space, plan.settings.image_size, side)
-
-
 def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     there = store.snapshot()
     rows = there.rows
     records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
+    scale = CostScale(plan.search_space, plan.settings.image_size)
     return BuildSummary(
         pairs=len(rows),
         pairs_asked=plan.rows_at_end,
@@ -284,8 +279,8 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
         decision_ms_median=None,
         decision_ms_p95=None,
         refit_s=(),
-        hypervolume_mean=_hypervolume(plan, records, rows, "validation"),
-        hypervolume_mean_test=_hypervolume(plan, records, rows, "test"),
+        hypervolume_mean=hypervolume_mean(records, rows, scale),
+        hypervolume_mean_test=hypervolume_mean(records, rows, scale, "test"),
         nodes=0,
         stopped_by=None,
         exhausted=False,

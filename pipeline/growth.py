@@ -85,7 +85,7 @@ class Growth:
         while not self._stop:
             wanted = rows - len(self._rows) - len(self._at_work) - len(self._done)
             late = ends is not None and time.monotonic() > ends
-            while not late and (self._retries or not exhausted) and wanted > 0 and self._pool.free() > 0:
+            while not late and (self._retries or not exhausted) and wanted > 0 and self._room(wanted) > 0:
                 exhausted = not self._start_next()
                 wanted -= 1
             if not self._at_work and (wanted <= 0 or late or exhausted):
@@ -106,6 +106,10 @@ class Growth:
             decision_ms=tuple(self._decision_ms),
             exhausted=exhausted and len(self._rows) < rows,
         )
+
+    def _room(self, wanted: int) -> int:
+        """How many jobs to start now; the last ones wait for idle workers, not behind another pair at a busy one."""
+        return self._pool.free() if wanted > self._pool.workers else self._pool.idle()
 
     # --- deciding ---------------------------------------------------------------------------------
 

@@ -29,6 +29,10 @@ class WorkerPool(Protocol):
         """How many jobs more it takes now: one at work and one waiting for each worker."""
         ...
 
+    def idle(self) -> int:
+        """How many workers have no job."""
+        ...
+
     def submit(self, job: Job | DescribeJob) -> None: ...
 
     def next_outcome(self, timeout_s: float) -> Outcome | Described | None:
@@ -98,6 +102,9 @@ class InlinePool:
 
     def free(self) -> int:
         return 1 - len(self._waiting)
+
+    def idle(self) -> int:
+        return self.free()
 
     def submit(self, job: Job | DescribeJob) -> None:
         self._waiting.append(job)

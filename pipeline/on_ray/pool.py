@@ -80,6 +80,10 @@ class RayPool:
         awake = sum(QUEUED - len(worker.queue) for worker in self._workers if worker.waking is None)
         return max(0, awake - len(self._homeless))
 
+    def idle(self) -> int:
+        idle = sum(worker.waking is None and not worker.queue for worker in self._workers)
+        return max(0, idle - len(self._homeless))
+
     def submit(self, job: Job | DescribeJob) -> None:
         self._homeless.append(job)
         self._house()

@@ -15,7 +15,7 @@ from tans_core.records import Features, ImageDataset
 
 MOST = {"train": 160, "validation": 40, "test": 40}  # instances of each part
 
-_BATCH = 64
+_BATCH_PIXELS = 1 << 18  # of one forward pass: the maps of many more do not stay in a processor's cache
 _MIRROR_IMAGES = 160
 _MIRROR_NOISE = 1.64  # standard deviations that a drop may have by chance, one-sided 5 %
 
@@ -49,7 +49,7 @@ def features_of(images: Tensor, backbone: nn.Module, size: tuple[int, int]) -> T
     """Features float32 (N, D) of uint8 images (N, C, H, W), grey or colour, brought to `size` (height, width)."""
     batches = []
     with torch.no_grad():
-        for batch in images.split(_BATCH):
+        for batch in images.split(max(1, _BATCH_PIXELS // (size[0] * size[1]))):
             pixels = (batch.float() - 127) / 128
             if pixels.shape[-2:] != size:
                 pixels = interpolate(pixels, size=size, mode="bilinear", antialias=True)

@@ -78,6 +78,15 @@ def test_e27_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, sp
         assert outcome.seconds.total > 0
 
 
+def test_idle_counts_workers_without_a_job(pool, space, datasets):
+    (job,) = pair_jobs(list(datasets.values())[:1], space)[:1]
+    assert pool.idle() == pool.workers
+    pool.submit(job)
+    assert pool.idle() == pool.workers - 1
+    assert pool.next_outcome(120) is not None
+    assert pool.idle() == pool.workers
+
+
 def test_a_loss_that_is_not_finite_is_a_failure_with_its_cause(pool, space, datasets):
     job = pair_jobs(list(datasets.values())[:1], space, Recipe(epochs=2, mirror=False, peak_lr=1e12))[0]
     (outcome,) = _drain(pool, [job])

@@ -8,7 +8,7 @@ import torch
 from acquisition_worlds import CostedSpace, dataset_record, row, trained
 
 from tans_core.acquisition.choose import CHOOSERS, Chooser, HypervolumeChooser, make_chooser
-from tans_core.acquisition.hypervolume import hypervolume_mean
+from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError
 from tans_core.records import Candidate, Choice, Observation
 
@@ -169,7 +169,7 @@ def test_chosen_pairs_make_more_hypervolume_than_random_ones():
             row(DATASETS[int(o.candidate.fingerprint, 16)], o.candidate.topology, (o.correct, o.total), (1, 1))
             for o in observed
         ]
-        volumes[name] = hypervolume_mean(DATASETS, rows, LARGE, 64)
+        volumes[name] = hypervolume_mean(DATASETS, rows, CostScale(LARGE, 64))
     assert volumes["hypervolume"] > 1.2 * volumes["random"]
 
 

@@ -113,7 +113,7 @@ def test_hypervolume_mean_worked_by_hand():
     validation = 5 / 9 + (7 / 9 - 5 / 9) * 0.01 / 1.21
     test = 1 / 3 + (1 - 1 / 3) * 0.01 / 1.21
     datasets = [first, second, third]
-    assert hypervolume_mean(datasets, rows, space, 64) == pytest.approx(validation / 3)
-    assert hypervolume_mean(datasets, rows, space, 64, side="test") == pytest.approx(test / 3)
-    assert hypervolume_mean([third], rows, space, 64) == 0
-    assert hypervolume_mean([], rows, space, 64) == 0
+    assert hypervolume_mean(datasets, rows, scale) == pytest.approx(validation / 3)
+    assert hypervolume_mean(datasets, rows, scale, side="test") == pytest.approx(test / 3)
+    assert hypervolume_mean([third], rows, scale) == 0
+    assert hypervolume_mean([], rows, scale) == 0
