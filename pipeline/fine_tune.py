@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import nn
 from pipeline.load_network import find_row
 from pipeline.progress import say
 from pipeline.reading import read_dataset
+from pipeline.space_folder import write_whole
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
@@ -116,11 +116,5 @@ def _export(
         "from": {"row": row.key, "dataset": row.dataset_name, "topology": row.identity.topology},
         "accuracy": asdict(summary),
     }
-    _write(out / "weights.safetensors", encode_weights(network.state_dict()))
-    _write(out / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_whole(out / "weights.safetensors", encode_weights(network.state_dict()))
+    write_whole(out / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from pipeline.progress import Progress, say
+from pipeline.run_facts import run_facts
 from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space, write_whole
 from pipeline.tracking import MlflowTracker, NoTracker, Tracker, sqlite_uri
@@ -136,12 +137,16 @@ def _meta_train(
 
 
 class _Work:
-    """The folder of a training under way, one for each thing that can be trained, gone when the space is whole."""
+    """The folder of a training under way, one for each thing that can be trained, gone when the space is whole.
+
+    Its `run.json` says what the last run was made with: of a training that failed it is what a report needs.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            write_whole(self.folder / "run.json", json.dumps(run_facts(), indent=1).encode())
         except OSError as error:
             raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another folder") from error
         self._state, self._run = folder / "state.safetensors", folder / "mlflow.json"

@@ -15,6 +15,7 @@ from pipeline.build_zoo import build_zoo
 from pipeline.cli import run
 from pipeline.zoo import Zoo
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
+from tans_core.records import DescribeJob
 from tans_core.search_space import make_search_space
 
 SPECS = ["starter:lfw-faces", "starter:ground-textures"]
@@ -103,6 +104,29 @@ def test_e26_when_every_pair_fails_the_build_ends_with_the_cause(tmp_path, monke
     monkeypatch.setattr(pipeline.pools, "train_pair", train)
     with pytest.raises(PoolError, match=r"5 pairs in a row failed.*TrainingError: the recipe is broken"):
         _build(tmp_path / "zoo", pairs=50)
+
+
+def test_the_last_pairs_wait_for_idle_workers(tmp_path, monkeypatch):
+    """None stands behind a long one while another worker has nothing to do."""
+
+    class TwoWorkers(pipeline.pools.InlinePool):
+        workers = 2
+
+        def free(self):
+            return 4 - len(self._waiting)
+
+        def idle(self):
+            return max(0, 2 - len(self._waiting))
+
+        def submit(self, job):
+            if not isinstance(job, DescribeJob):
+                waiting.append(len(self._waiting))
+            super().submit(job)
+
+    waiting: list[int] = []
+    monkeypatch.setattr("pipeline.build_zoo.InlinePool", TwoWorkers)
+    _build(tmp_path / "zoo", pairs=8)
+    assert waiting == [0, 1, 2, 3, 3, 3, 1, 1]
 
 
 def test_e4_e27_a_build_that_was_cut_chooses_as_the_unbroken_one(tmp_path):

@@ -117,6 +117,8 @@ def test_e12_e13_a_signal_stops_it_cleanly_with_how_to_go_on(zoo, tmp_path, numb
     assert process.returncode == status, said
     assert "the same command goes on from here" in said and "Traceback" not in said
     assert list((out / "training").glob("*/state.safetensors")) and not (out / "config.json").exists()
+    (facts,) = (out / "training").glob("*/run.json")  # what a report of a failure needs
+    assert {"arguments", "versions", "machine", "environment"} <= json.loads(facts.read_text()).keys()
 
 
 def test_a_damaged_space_is_said_and_made_again(unbroken, zoo, tmp_path):
