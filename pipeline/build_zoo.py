@@ -20,6 +20,7 @@ from pipeline.progress import say
 from pipeline.reading import read_datasets
 from pipeline.run_facts import journalled, without_secrets
 from pipeline.signals import StopRequest, stop_on_signals
+from pipeline.threads import one_thread
 from pipeline.tracking import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from tans_core.acquisition.choose import make_chooser
@@ -238,7 +239,7 @@ def _build(
                 stop=stop,
                 hypervolume=lambda rows: hypervolume_mean(records, rows, scale),
             )
-            with stop.patiently():
+            with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
     if not stop:
         _measure_latencies(store, grown.rows, plan)

@@ -258,7 +258,7 @@ def _zoo_show(given: argparse.Namespace, output: Output) -> int:
 def _zoo_verify(given: argparse.Namespace, output: Output) -> int:
     from pipeline.verify_zoo import verify_zoo
 
-    verdict = verify_zoo(given.zoo, retrain=given.retrain)
+    verdict = verify_zoo(given.zoo, retrain=given.retrain, init=given.init)
     lines = [f"{verdict.rows} rows, {len(verdict.problems)} problems", *verdict.problems]
     if verdict.retrained:
         lines.append(f"{verdict.retrained} rows trained again")
@@ -358,6 +358,9 @@ def _parser() -> argparse.ArgumentParser:
     _zoo_option(verify)
     verify.add_argument(
         "--retrain", type=int, default=0, metavar="N", help="train N rows again: they must give the stored accuracy"
+    )
+    verify.add_argument(
+        "--init", type=Path, metavar="PATH", help="checkpoint of the supernet that the zoo was begun with"
     )
     return parser
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.build_zoo import BuildPlan
+from pipeline.threads import one_thread
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import CPU, to_device
 from tans_core.training.recipe import Recipe
@@ -51,9 +52,7 @@ def estimate(plan: BuildPlan, workers: int) -> Estimate:
 
 def _seconds_per_image(space: SearchSpace, topology: list[int], size: int, batch: int) -> float:
     """Forward and backward on one thread, the first step left out."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         network = to_device(space.random_subnet(space.architecture(topology), 10, torch.Generator()), CPU)
         images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
         took_s = []
@@ -61,6 +60,4 @@ def _seconds_per_image(space: SearchSpace, topology: list[int], size: int, batch
             began = time.perf_counter()
             network(images).sum().backward()
             took_s.append(time.perf_counter() - began)
-        return min(took_s[1:]) / batch
-    finally:
-        torch.set_num_threads(threads)
+    return min(took_s[1:]) / batch

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.threads import one_thread
 from tans_core.search_space.space import SearchSpace
 
 WARM_UP, RUNS = 2, 11
@@ -50,18 +51,14 @@ def measure_latency(network: nn.Module, key: str, image_size: int) -> Latency:
 
 def measure_rows(rows, search_space: SearchSpace, image_size: int) -> list[Latency]:
     """Latency of each row's architecture: weights do not change it, so none are read."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        measured = []
+    measured = []
+    with one_thread():
         for row in rows:
             architecture = search_space.architecture(row.identity.topology)
             network = search_space.random_subnet(architecture, len(row.class_names), torch.Generator())
             network = network.to(memory_format=torch.channels_last)
             measured.append(measure_latency(network, row.key, image_size))
-        return measured
-    finally:
-        torch.set_num_threads(threads)
+    return measured
 
 
 def _cpuinfo() -> list[str]:

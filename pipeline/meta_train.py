@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from pipeline.progress import Progress, say
 from pipeline.run_facts import run_facts
 from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space, write_whole
+from pipeline.threads import one_thread
 from pipeline.tracking import MlflowTracker, NoTracker, Tracker, sqlite_uri
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState
@@ -123,7 +121,7 @@ def _meta_train(
     work = _Work(out / "training" / content_hash(canonical_json(asdict(identity))))
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:
-        with _one_thread():
+        with one_thread():
             trained = _train(data, config, seed, workers, address, work, tracker, stop)
         summary = _summary(trained, identity, config, began)
         tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
@@ -205,17 +203,6 @@ def _train(
     progress.show("measuring, and leaving sources out")
     with stop.patiently():
         return finish_space(data, config, seed, state, stop.raise_if_asked)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The tensors are small: more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _check_cluster(workers: int, address: str | None, cpus: float) -> None:

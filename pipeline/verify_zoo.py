@@ -9,6 +9,7 @@ import torch
 
 from pipeline.progress import Progress
 from pipeline.reading import read_dataset
+from pipeline.threads import one_thread
 from pipeline.zoo import Zoo, verify_weights
 from tans_core.errors import ConfigError
 from tans_core.records import Row
@@ -46,13 +47,15 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     rows = snapshot.rows
     again = rows[:: max(1, len(rows) // retrain)][:retrain] if retrain else ()
     if again and space.supernet_hash != settings.supernet:
-        raise ConfigError(f"{zoo} was begun from other starting weights ({settings.supernet}): give their checkpoint")
-    progress, threads = Progress(), torch.get_num_threads()
-    torch.set_num_threads(1)
-    for number, row in enumerate(again, start=1):
-        progress.show(f"training {row.key} again ({number} of {len(again)})")
-        problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, space)
-    torch.set_num_threads(threads)
+        raise ConfigError(
+            f"{zoo} was begun from the starting weights {settings.supernet} and these are {space.supernet_hash}: "
+            "give the --init it was begun with"
+        )
+    progress = Progress()
+    with one_thread():
+        for number, row in enumerate(again, start=1):
+            progress.show(f"training {row.key} again ({number} of {len(again)})")
+            problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, space)
     return Verdict(rows=len(rows), retrained=len(again), problems=tuple(problems))
 
 

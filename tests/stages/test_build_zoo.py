@@ -9,6 +9,7 @@ import time
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import pipeline.pools
 from pipeline.build_zoo import build_zoo
@@ -220,6 +221,18 @@ def test_e22_a_build_whose_readers_went_away_goes_on(tmp_path):
     process.stderr.close()
     assert process.wait(120) == 0
     assert Zoo.open(tmp_path / "zoo").row_count() == 2
+
+
+def test_a_zoo_with_starting_weights_of_its_own_is_verified_with_them(tmp_path, capfd):
+    state = make_search_space("ofa-lite").supernet.state_dict()
+    save_file({name: value + 0.001 * value for name, value in state.items()}, tmp_path / "mine.safetensors")
+    zoo = str(tmp_path / "zoo")
+    _build(zoo, init=tmp_path / "mine.safetensors", pairs=1)
+    verify = ["zoo", "verify", "--zoo", zoo, "--retrain", "1"]
+    assert run(verify) == 1
+    assert "give the --init it was begun with" in capfd.readouterr().err
+    assert run([*verify, "--init", str(tmp_path / "mine.safetensors")]) == 0
+    assert "1 rows trained again" in capfd.readouterr().out
 
 
 def test_random_is_the_control(tmp_path):
