@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from tans_core.datasets.labels import label_pictures, suggestion
 from tans_core.datasets.layout import ClassFolder, Layout, are_parts, check_levels, class_of, nfc, read_layout, split_of
 from tans_core.datasets.sniff import HEAD_BYTES, other_kind
 from tans_core.datasets.spec import Options, Spec
-from tans_core.datasets.tree import Tree, readable, walk
+from tans_core.datasets.tree import Tree, below, walk
 from tans_core.errors import DatasetError
 from tans_core.records import Skipped
 
@@ -48,6 +47,7 @@ def unread_folder(root: Path, spec: Spec, name: str, source: str) -> Unread:
         DatasetError: (when read) no picture, fewer than two classes, or two readings between which the SPEC does not
             choose.
     """
+    root = root.absolute()
     tree = walk(root)
     return Unread(spec=spec, stamp=tree.stamp, read=lambda: _collection(root, tree, spec, name, source))
 
@@ -154,8 +154,7 @@ def _found(root: Path, path: Path, class_name: str, in_test: bool) -> Found:
 
 
 def _name(root: Path, path: Path) -> str:
-    """As the report names it. `relative_to` takes apart what a walk has just put together: ten times as long."""
-    return readable(str(path).removeprefix(f"{root}{os.sep}")) if path != root else "the top folder"
+    return below(root, path) or "the top folder"
 
 
 def _skipped(reason: str, root: Path, paths: Iterable[Path]) -> Skipped:
@@ -180,7 +179,7 @@ def _too_few(root: Path, spec: Spec, tree: Tree, layout: Layout, names: Sequence
 def _no_picture(spec: Spec, root: Path, tree: Tree) -> str:
     others = _others(tree)
     if not others:
-        return f"{spec}: no picture found; {root.absolute()} is empty or holds hidden files only"
+        return f"{spec}: no picture found; {root} is empty or holds hidden files only"
     found = f"{spec}: no picture found; {some(_describe(path) for path in others[:6])}"
     archives = [path.name for path in others if path.suffix.lower() in _ARCHIVES]
     if archives:

@@ -53,8 +53,21 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
+def below(root: Path, path: Path) -> str:
+    """A path's name inside a folder that was walked; `relative_to` takes apart what the walk has just put together.
+
+    Args:
+        root: absolute.
+    """
+    return readable(str(path)[len(str(root)) :].lstrip(os.sep))
+
+
 def walk(root: Path) -> Tree:
-    """Walk a folder; links are followed after all real folders, so that a folder keeps its own name."""
+    """Walk a folder; links are followed after all real folders, so that a folder keeps its own name.
+
+    Args:
+        root: absolute.
+    """
     return _Walk(root).tree()
 
 
@@ -119,7 +132,7 @@ class _Walk:
             self._ignored[readable(path.suffix.lower()) or "no suffix"] += 1
 
     def _name(self, path: Path) -> str:
-        return readable(path.relative_to(self._root).as_posix())
+        return below(self._root, path) or "."
 
 
 def _identity(path: Path) -> tuple[int, int]:

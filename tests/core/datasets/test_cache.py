@@ -91,6 +91,14 @@ def test_a_change_of_the_files_is_noticed(change, root, cache):
     assert read(f"folder:{root}", cache)[1]
 
 
+def test_a_class_with_another_name_is_noticed_in_the_current_folder(root, cache, monkeypatch):
+    monkeypatch.chdir(root)
+    read("folder:.", cache)
+    (root / "cats").rename(root / "bats")
+    (dataset,), decoded = read("folder:.", cache)
+    assert decoded and dataset.class_names == ("bats", "dogs")
+
+
 @pytest.mark.parametrize("options,size", [("?without=cats", 8), ("?class=leaf", 8), ("", 16)])
 def test_another_question_is_another_entry(options, size, tmp_path, cache):
     root = plant(tmp_path / "set", {"cats/": CATS, "dogs/": DOGS, "elks/": several("e", 5)})
