@@ -22,7 +22,7 @@ from pipeline.run_facts import journalled, without_secrets
 from pipeline.signals import StopRequest, stop_on_signals
 from pipeline.threads import one_thread
 from pipeline.tracking import Status, Tracker, make_tracker
-from pipeline.zoo import Zoo, ZooLock
+from pipeline.zoo import Zoo, ZooLock, refuse_other_start
 from tans_core.acquisition.choose import make_chooser
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
@@ -322,14 +322,11 @@ def _settings(
 ) -> tuple[ZooSettings, SearchSpace]:
     """What the zoo keeps, or will keep; flags that disagree with a zoo that is there are refused."""
     if Zoo.exists(zoo):
-        kept = Zoo.open(zoo).settings
+        store = Zoo.open(zoo)
+        kept = store.settings
         _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
         space = make_search_space(kept.search_space, kept.width, init, kept.seed)
-        if space.supernet_hash != kept.supernet:
-            raise ConfigError(
-                f"{zoo} was begun from the starting weights {kept.supernet} and these are {space.supernet_hash}: "
-                f"give the --init it was begun with, or another --zoo"
-            )
+        refuse_other_start(store, space)
         return kept, space
     chosen = preset(preset_name or "laptop")
     chosen = replace(

@@ -10,8 +10,7 @@ import torch
 from pipeline.progress import Progress
 from pipeline.reading import read_dataset
 from pipeline.threads import one_thread
-from pipeline.zoo import Zoo, verify_weights
-from tans_core.errors import ConfigError
+from pipeline.zoo import Zoo, refuse_other_start, verify_weights
 from tans_core.records import Row
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
@@ -46,11 +45,8 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     snapshot = store.snapshot()
     rows = snapshot.rows
     again = rows[:: max(1, len(rows) // retrain)][:retrain] if retrain else ()
-    if again and space.supernet_hash != settings.supernet:
-        raise ConfigError(
-            f"{zoo} was begun from the starting weights {settings.supernet} and these are {space.supernet_hash}: "
-            "give the --init it was begun with"
-        )
+    if again:
+        refuse_other_start(store, space)
     progress = Progress()
     with one_thread():
         for number, row in enumerate(again, start=1):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 
 from pipeline.zoo.store import Zoo
-from tans_core.errors import TansError
+from tans_core.errors import ConfigError, TansError
 from tans_core.records import Row
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.weights import load_into
@@ -32,6 +32,20 @@ def verify_weights(zoo: Zoo, search_space: SearchSpace) -> Iterator[str]:
         problem = _weights_problem(zoo, row, search_space)
         if problem:
             yield problem
+
+
+def refuse_other_start(zoo: Zoo, search_space: SearchSpace) -> None:
+    """Rows are comparable, and can be trained again, only from the weights that the zoo was begun from.
+
+    Raises:
+        ConfigError: these are others.
+    """
+    begun_from = zoo.settings.supernet
+    if search_space.supernet_hash != begun_from:
+        raise ConfigError(
+            f"{zoo.uri} was begun from the starting weights {begun_from} and these are {search_space.supernet_hash}: "
+            f"give the --init it was begun with, or another --zoo"
+        )
 
 
 def _weights_problem(zoo: Zoo, row: Row, search_space: SearchSpace) -> str | None:
