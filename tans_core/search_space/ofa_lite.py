@@ -110,7 +110,7 @@ def pad_as_tensorflow(network: nn.Module) -> nn.Module:
 
 
 def _batch_norms_folded(network: nn.Module) -> nn.Module:
-    """Put each batch norm into the convolution before it, in place, and return the network: a quarter less to compute.
+    """Put each batch norm into the convolution before it, in place, and return the network: less to compute.
 
     Args:
         network: in eval mode for good.
