@@ -1,6 +1,6 @@
 """Which pair to train next.
 
-Axes: N rows with labels, P pending pairs, C candidates, D datasets, T topology, F columns of a pair.
+Axes: N rows with labels, P pending pairs, Q networks, D datasets, T topology, F columns of a pair or a network.
 """
 
 from __future__ import annotations
@@ -14,18 +14,26 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tans_core.acquisition.gain import expected_gain
 from tans_core.acquisition.hypervolume import FrontLevels, front_levels
-from tans_core.acquisition.inputs import LabelledPairs, Labels, PairEncoder, label
-from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_candidates, propose_candidates
-from tans_core.acquisition.refits import Refits
-from tans_core.acquisition.surrogate import Hyperparameters, Posterior, condition, fit, prior_hyperparameters
+from tans_core.acquisition.inputs import LabelledPairs, PairEncoder, label
+from tans_core.acquisition.maximise import Best, best_candidates
+from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_networks, propose_candidates
+from tans_core.acquisition.refits import InForce, Refits
+from tans_core.acquisition.surrogate import (
+    MAX_ROWS,
+    Hyperparameters,
+    Posterior,
+    condition,
+    fit,
+    prior_hyperparameters,
+)
 from tans_core.errors import ConfigError
 from tans_core.records import Candidate, Choice, DatasetRecord, Observation
 from tans_core.search_space.space import SearchSpace
 
 LEAST_ROWS = 4  # below, the surrogate is not asked, whatever the number of the decision
 RUNNERS_UP = 3
+WINDOW_STEP = 100  # rows that leave the surrogate's window at once
 
 
 class Chooser(Protocol):
@@ -101,6 +109,8 @@ class HypervolumeChooser:
         self._encoder = PairEncoder(datasets, search_space, image_size)
         self._design = self._encoder.design
         self._rows = self._encoder.labelled([], [], [], [])
+        self._kept: Posterior | None = None  # given the rows from `_kept_first` on
+        self._kept_first = 0
         self._observed: list[tuple[int, tuple[int, ...], float, float]] = []  # not yet among the rows
         self._refits = Refits(self._fit_first, prior_hyperparameters(self._design))
         self.refit_seconds = self._refits.seconds
@@ -125,7 +135,7 @@ class HypervolumeChooser:
             return self._propose_random(decision, used, generator)
         in_force = self._refits.at(len(self._rows))
         try:
-            rows, posterior = self._with_pending(in_force.hyperparameters, pending)
+            rows, posterior = self._with_pending(self._surrogate(in_force), pending)
         except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
             return self._propose_random(
                 decision, used, generator, f"random: {in_force.note} and gives nothing ({error})"
@@ -134,10 +144,11 @@ class HypervolumeChooser:
         candidates = propose_candidates(
             self._space, [rows.topology_NT[front.indices] for front in fronts], used, generator
         )
-        if len(candidates.dataset_C) == 0:
-            return None
-        scores = _score(candidates, fronts, posterior, self._encoder)
-        return self._choice(decision, candidates, scores, in_force.note)
+        network_QF = self._encoder.networks(candidates.topology_QT)
+        best = best_candidates(
+            posterior, [front.levels for front in fronts], network_QF, candidates.new_DQ, 1 + RUNNERS_UP
+        )
+        return self._choice(decision, candidates, best, in_force.note) if best else None
 
     def close(self) -> None:
         self._refits.close()
@@ -162,22 +173,30 @@ class HypervolumeChooser:
     def _fit_first(self, count: int) -> Hyperparameters:
         """In the thread of the fits: rows are only ever replaced by longer ones that begin alike."""
         rows = self._rows
-        labels = Labels(rows.labels.accuracy_N[:count], rows.labels.variance_N[:count])
-        return fit(self._design, rows.X_NF[:count], labels)
+        return fit(self._design, rows.X_NF[:count], rows.labels[:count])
 
-    def _with_pending(
-        self, hyperparameters: Hyperparameters, pending: Sequence[Candidate]
-    ) -> tuple[LabelledPairs, Posterior]:
+    def _surrogate(self, in_force: InForce) -> Posterior:
+        """Given the rows of the window, taken up one by one: in the same steps wherever a build was cut."""
+        first = WINDOW_STEP * ceil(max(0, len(self._rows) - MAX_ROWS) / WINDOW_STEP)
+        X_NF, labels = self._rows.X_NF[first:], self._rows.labels[first:]
+        if self._kept is None or self._kept_first != first or self._kept.hyperparameters != in_force.hyperparameters:
+            begins = max(in_force.since - first, MAX_ROWS - WINDOW_STEP + 1 if first else 0)
+            self._kept = condition(in_force.hyperparameters, self._design, X_NF[:begins], labels[:begins])
+            self._kept_first = first
+        for row in range(len(self._kept.X_NF), len(X_NF)):
+            self._kept = self._kept.given(X_NF[row : row + 1], labels[row : row + 1])
+        return self._kept
+
+    def _with_pending(self, posterior: Posterior, pending: Sequence[Candidate]) -> tuple[LabelledPairs, Posterior]:
         """Rows and pending pairs, the latter at their predicted means, and the surrogate given both."""
-        posterior = condition(hyperparameters, self._design, self._rows.X_NF, self._rows.labels)
         places = [place for place in map(self._used.located, pending) if place is not None]
         if not places:
             return self._rows, posterior
         datasets, topologies = zip(*places)
-        mean_P, _ = posterior.predict(self._encoder.encode(torch.tensor(datasets), torch.tensor(topologies)))
-        variances = [self._variance_to_come(index, mean) for index, mean in zip(datasets, mean_P.tolist())]
-        rows = self._rows + self._encoder.labelled(datasets, topologies, mean_P.tolist(), variances)
-        return rows, condition(hyperparameters, self._design, rows.X_NF, rows.labels)
+        means = posterior.means(self._encoder.encode(torch.tensor(datasets), torch.tensor(topologies))).tolist()
+        variances = [self._variance_to_come(index, mean) for index, mean in zip(datasets, means)]
+        expected = self._encoder.labelled(datasets, topologies, means, variances)
+        return self._rows + expected, posterior.given(expected.X_NF, expected.labels)
 
     def _variance_to_come(self, index: int, mean: float) -> float:
         """Of the label that a pending pair will get, if it turns out as predicted."""
@@ -194,36 +213,24 @@ class HypervolumeChooser:
             fronts.append(_Front(levels, own[list(levels.rows_F)]))
         return fronts
 
-    def _choice(self, decision: int, candidates: Candidates, scores: _Scores, note: str) -> Choice:
-        best = int(scores.gain_C.argmax())
-        index = int(candidates.dataset_C[best])
-        dataset = self._datasets[index]
-        runners_up = self._runners_up(candidates, scores.gain_C, leave_out=index)
-        gain, mean, std = (part[best].item() for part in (scores.gain_C, scores.mean_C, scores.std_C))
-        params, flops = scores.costs_C2[best].tolist()
+    def _choice(self, decision: int, candidates: Candidates, best: Sequence[Best], note: str) -> Choice:
+        first, *others = best
+        dataset, scored = self._datasets[first.dataset], int(candidates.new_DQ.sum())
         reason = (
-            f"largest expected gain of {len(scores.gain_C):,} candidates: {gain:.2%} of the box of {dataset.name}, "
-            f"at cost quantiles {params:.2f} (params) and {flops:.2f} (FLOPs); {note}"
+            f"largest expected gain of {scored:,} candidates: {first.gain:.2%} of the box of {dataset.name}, "
+            f"at cost quantiles {first.costs[0]:.2f} (params) and {first.costs[1]:.2f} (FLOPs); {note}"
         )
         return Choice(
-            candidate=Candidate(dataset.fingerprint, tuple(candidates.topology_CT[best].tolist())),
+            candidate=Candidate(dataset.fingerprint, tuple(candidates.topology_QT[first.network].tolist())),
             decision=decision,
             chosen_by="hypervolume",
             reason=reason,
-            predicted_mean=_raw_accuracy(mean, dataset.chance),
-            predicted_std=std * (1 - dataset.chance),
-            expected_gain=gain,
-            candidates_scored=len(scores.gain_C),
-            runners_up=runners_up,
+            predicted_mean=_raw_accuracy(first.mean, dataset.chance),
+            predicted_std=first.std * (1 - dataset.chance),
+            expected_gain=first.gain,
+            candidates_scored=scored,
+            runners_up=tuple((self._datasets[other.dataset].fingerprint, other.gain) for other in others),
         )
-
-    def _runners_up(self, candidates: Candidates, gain_C: Tensor, leave_out: int) -> tuple[tuple[str, float], ...]:
-        """The best gain on each of the next datasets."""
-        best_D = torch.full((len(self._datasets),), -1.0, dtype=gain_C.dtype)
-        best_D.scatter_reduce_(0, candidates.dataset_C, gain_C, "amax")
-        best_D[leave_out] = -1
-        order = best_D.argsort(descending=True, stable=True)[:RUNNERS_UP].tolist()
-        return tuple((self._datasets[index].fingerprint, best_D[index].item()) for index in order if best_D[index] >= 0)
 
 
 CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], SearchSpace, int, int], Chooser]] = {
@@ -251,31 +258,10 @@ class _Front:
     indices: Tensor  # of its rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Scores:
-    mean_C: Tensor
-    std_C: Tensor
-    gain_C: Tensor
-    costs_C2: Tensor
-
-
 def _levels(rows: LabelledPairs, posterior: Posterior) -> Tensor:
     """Posterior mean at each row; those beyond the surrogate's window count as it predicts them."""
     beyond = len(rows) - len(posterior.accuracy_at_rows_N)
-    predicted, _ = posterior.predict(rows.X_NF[:beyond])
-    return torch.cat([predicted, posterior.accuracy_at_rows_N])
-
-
-def _score(candidates: Candidates, fronts: Sequence[_Front], posterior: Posterior, encoder: PairEncoder) -> _Scores:
-    X_CF = encoder.encode(candidates.dataset_C, candidates.topology_CT)
-    mean_C, std_C = posterior.predict(X_CF)
-    costs_C2 = X_CF[:, -2:]
-    counts = candidates.dataset_C.bincount(minlength=len(fronts)).tolist()
-    gains = [
-        expected_gain(mean, std, front.levels.level_K, front.levels.areas(costs))
-        for front, mean, std, costs in zip(fronts, mean_C.split(counts), std_C.split(counts), costs_C2.split(counts))
-    ]
-    return _Scores(mean_C, std_C, torch.cat(gains), costs_C2)
+    return torch.cat([posterior.means(rows.X_NF[:beyond]), posterior.accuracy_at_rows_N])
 
 
 def _raw_accuracy(scaled: float, chance: float) -> float:
@@ -292,9 +278,9 @@ def _first_new(
 ) -> Candidate | None:
     """A fresh network for the first dataset in this order that has one left."""
     for index in order:
-        topology_CT = fresh_candidates(search_space, used, index, generator)
-        if len(topology_CT):
-            return Candidate(datasets[index].fingerprint, tuple(topology_CT[0].tolist()))
+        topology_QT = fresh_networks(search_space, used, index, generator)
+        if len(topology_QT):
+            return Candidate(datasets[index].fingerprint, tuple(topology_QT[0].tolist()))
     return None
 
 

@@ -45,9 +45,25 @@ def expected_gain(mean_C: Tensor, std_C: Tensor, level_K: Tensor, area_CK: Tenso
     """
     if not (std_C > 0).all():
         raise ValueError(f"std_C must be positive; its smallest entry is {std_C.min():.3g}")
-    above_level_CK = _mean_excess(mean_C[:, None], std_C[:, None], level_K)
-    above_one_C1 = _mean_excess(mean_C[:, None], std_C[:, None], torch.ones_like(mean_C)[:, None])
-    return (area_CK * (above_level_CK - above_one_C1)).sum(dim=1).clamp_min(0)  # rounding, far below every level
+    terms_CK = _terms(mean_C[:, None], std_C[:, None], level_K)
+    return (area_CK * terms_CK).sum(dim=1).clamp_min(0)  # rounding, far below every level
+
+
+def gain_bound(mean_C: Tensor, most_std_C: Tensor, level_K: Tensor, area_CK: Tensor) -> Tensor:
+    """Upper bound of `expected_gain` over all deviations up to `most_std_C`, and the gain itself where that is it.
+
+    With d psi / d sigma = pdf(z), a term psi(t) - psi(1) of equation 7 grows with the deviation while the mean is
+    nearer to t than to 1; beyond that it falls, from min(mean, 1) - t on.
+    """
+    mean_C1 = mean_C[:, None]
+    terms_CK = _terms(mean_C1, most_std_C[:, None], level_K)
+    most_CK = torch.where(mean_C1 > (1 + level_K) / 2, mean_C1.clamp_max(1) - level_K, terms_CK)
+    return (area_CK * most_CK).sum(dim=1).clamp_min(0)
+
+
+def _terms(mean_C1: Tensor, std_C1: Tensor, level_K: Tensor) -> Tensor:
+    """psi(t) - psi(1) at each level."""
+    return _mean_excess(mean_C1, std_C1, level_K) - _mean_excess(mean_C1, std_C1, torch.ones_like(mean_C1))
 
 
 def _mean_excess(mean: Tensor, std: Tensor, level: Tensor) -> Tensor:

@@ -122,16 +122,15 @@ def front_levels(level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) ->
     costs = np.reshape(np.asarray(costs_R2, float), (-1, 2))
     if np.isnan(levels).any() or np.isnan(costs).any():
         raise ValueError(f"a front holds NaN: accuracies {levels.tolist()}, costs {costs.tolist()}")
-    rows: list[int] = []
+    order = np.lexsort((costs.sum(axis=1), -levels))
+    x_R, y_R = costs[order].T
+    dominated_R = np.triu((x_R[:, None] <= x_R) & (y_R[:, None] <= y_R), 1).any(axis=0)
+    counts_R = (levels[order] > 0) & (costs[order].max(axis=1, initial=0) < REF_COST)
+    rows = order[~dominated_R & counts_R].tolist()
     stairs: list[list[tuple[float, float]]] = []
     corners: list[tuple[float, float]] = []
-    for row in np.lexsort((costs.sum(axis=1), -levels)):
-        x, y = costs[row].tolist()
-        dominated = any(left <= x and low <= y for left, low in corners)
-        if levels[row] <= 0 or max(x, y) >= REF_COST or dominated:
-            continue
+    for x, y in costs[rows].tolist():
         corners = sorted([(left, low) for left, low in corners if left < x or low < y] + [(x, y)])
-        rows.append(int(row))
         stairs.append(corners)
     stairs.append(corners)  # at accuracy 0 no row joins
     longest = max(len(stair) for stair in stairs)

@@ -39,6 +39,12 @@ class Labels:
     accuracy_N: Tensor
     variance_N: Tensor
 
+    def __add__(self, other: Labels) -> Labels:
+        return Labels(torch.cat([self.accuracy_N, other.accuracy_N]), torch.cat([self.variance_N, other.variance_N]))
+
+    def __getitem__(self, rows: slice) -> Labels:
+        return Labels(self.accuracy_N[rows], self.variance_N[rows])
+
 
 def label(correct: float, total: int, chance: float) -> tuple[float, float]:
     """Scaled accuracy of `correct` of `total`, and its binomial variance.
@@ -70,10 +76,7 @@ class LabelledPairs:
             torch.cat([self.dataset_N, other.dataset_N]),
             torch.cat([self.topology_NT, other.topology_NT]),
             torch.cat([self.X_NF, other.X_NF]),
-            Labels(
-                torch.cat([self.labels.accuracy_N, other.labels.accuracy_N]),
-                torch.cat([self.labels.variance_N, other.labels.variance_N]),
-            ),
+            self.labels + other.labels,
         )
 
 
@@ -98,12 +101,16 @@ class PairEncoder:
         )
 
     def encode(self, dataset_N: Tensor, topology_NT: Tensor) -> Tensor:
-        """Rows [index of the dataset, standardised topology, scaled costs], float64 (N, 1 + T + 2).
+        """Rows [index of the dataset, columns of the network], float64 (N, 1 + T + 2)."""
+        return torch.cat([dataset_N.double()[:, None], self.networks(topology_NT)], dim=1)
+
+    def networks(self, topology_NT: Tensor) -> Tensor:
+        """Rows [standardised topology, scaled costs], float64 (N, T + 2).
 
         Kernel sizes, expansion ratios and depths each add up to variance 1, whatever their number.
         """
         standardised_NT = (topology_NT.double() - self._mean_T) / self._scale_T
-        return torch.cat([dataset_N.double()[:, None], standardised_NT, self.cost_scale(topology_NT)], dim=1)
+        return torch.cat([standardised_NT, self.cost_scale(topology_NT)], dim=1)
 
     def labelled(
         self,

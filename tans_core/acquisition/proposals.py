@@ -1,6 +1,6 @@
-"""Candidates for the next pair: fresh networks and mutations of each dataset's front, none of them used before.
+"""Candidates for the next pair: fresh networks and mutations of the fronts, each for every dataset where it is new.
 
-Axes: C candidates of all datasets together, T topology, F networks of a front.
+Axes: Q networks, D datasets, T topology, F networks of a front.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 from tans_core.records import Candidate
 from tans_core.search_space.space import SearchSpace
 
-PER_DATASET = 300
-USED_UP_AFTER = 10  # draws of PER_DATASET networks without a new one
+NETWORKS = 300  # of a decision
+USED_UP_AFTER = 10  # draws of NETWORKS networks without a new one
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Pairs to score, ordered by dataset."""
+    """Networks, each a candidate on all datasets but those that it was used on."""
 
-    dataset_C: Tensor  # int64, index into the build's datasets
-    topology_CT: Tensor  # int64, masked
+    topology_QT: Tensor  # int64, masked
+    new_DQ: Tensor  # bool; of equal networks only the first is new
 
 
 class UsedPairs:
@@ -50,7 +50,7 @@ class UsedPairs:
         """Take in a pair; returns where it is, as `located`."""
         place = self.located(candidate)
         if place is not None:
-            self._keys.update(self._hash(torch.tensor([place[0]]), torch.tensor([place[1]])).tolist())
+            self._keys.update(self._pair(np.array(place[:1]), self._hash(torch.tensor([place[1]]))).tolist())
         return place
 
     def with_pending(self, pending: Sequence[Candidate]) -> UsedPairs:
@@ -61,56 +61,58 @@ class UsedPairs:
             both.add(candidate)
         return both
 
-    def new(self, dataset_C: Tensor, topology_CT: Tensor) -> Tensor:
-        """Which pairs are not used and stand here for the first time: bool (C,)."""
-        key_C = self._hash(dataset_C, topology_CT)
-        first_C = np.zeros(len(key_C), bool)
-        first_C[np.unique(key_C, return_index=True)[1]] = True
+    def new(self, topology_QT: Tensor) -> Tensor:
+        """On which datasets which networks are not used and stand here for the first time: bool (D, Q)."""
+        key_Q = self._hash(topology_QT)
+        first_Q = np.zeros(len(key_Q), bool)
+        first_Q[np.unique(key_Q, return_index=True)[1]] = True
+        pair_DQ = self._pair(np.arange(len(self._index))[:, None], key_Q)
         used = np.fromiter(self._keys, np.int64, len(self._keys))
-        return torch.from_numpy(first_C & ~np.isin(key_C, used))
+        return torch.from_numpy(first_Q & ~np.isin(pair_DQ, used))
 
-    def _hash(self, dataset_C: Tensor, topology_CT: Tensor) -> np.ndarray:
-        pair_CT = torch.cat([dataset_C[:, None], topology_CT], dim=1).numpy()
-        return (pair_CT * self._factors).sum(axis=1)  # wraps at 64 bits, as it should
+    def _hash(self, topology_QT: Tensor) -> np.ndarray:
+        return (topology_QT.numpy() * self._factors[1:]).sum(axis=1)  # wraps at 64 bits, as it should
+
+    def _pair(self, dataset: np.ndarray, network: np.ndarray) -> np.ndarray:
+        return dataset * self._factors[0] + network
 
 
-def fresh_candidates(search_space: SearchSpace, used: UsedPairs, dataset: int, generator: torch.Generator) -> Tensor:
-    """New networks for one dataset as the space's sampler draws them, (C, T); C = 0 only if it looks used up."""
+def fresh_networks(search_space: SearchSpace, used: UsedPairs, dataset: int, generator: torch.Generator) -> Tensor:
+    """Networks new on one dataset, as the space's sampler draws them: (Q, T); Q = 0 only if it looks used up."""
     for _ in range(USED_UP_AFTER):
-        topology_CT = search_space.sample(PER_DATASET, generator)
-        topology_CT = topology_CT[used.new(torch.full((PER_DATASET,), dataset), topology_CT)]
-        if len(topology_CT):
-            return topology_CT
-    return topology_CT
+        topology_QT = search_space.sample(NETWORKS, generator)
+        topology_QT = topology_QT[used.new(topology_QT)[dataset]]
+        if len(topology_QT):
+            return topology_QT
+    return topology_QT
 
 
 def propose_candidates(
     search_space: SearchSpace, fronts: Sequence[Tensor], used: UsedPairs, generator: torch.Generator
 ) -> Candidates:
-    """At most `PER_DATASET` new pairs for each dataset; none for one whose search space looks used up.
+    """At most `NETWORKS` networks, each for all datasets: what does well on one is looked at on the others.
 
     Args:
         search_space: of the zoo.
-        fronts: for each dataset the masked topologies of its front (F, T). Half of its candidates are mutations of
-            them; without a front all are fresh.
+        fronts: for each dataset the masked topologies of its front (F, T). Half of the networks are mutations of
+            them, each front as often as any other; without any all are fresh.
         used: pairs to leave out: finished, pending, benched.
         generator: decides everything.
     """
-    half = PER_DATASET // 2
-    fresh = torch.tensor([PER_DATASET - half if len(front) else PER_DATASET for front in fronts])
-    dataset_C = torch.arange(len(fronts)).repeat_interleave(fresh)
-    topology_CT = search_space.sample(int(fresh.sum()), generator)
-    with_front = [index for index, front in enumerate(fronts) if len(front)]
-    if with_front:
-        parents = [fronts[i][torch.randint(len(fronts[i]), (half,), generator=generator)] for i in with_front]
-        mutated_CT = search_space.mutate(torch.cat(parents), generator)
-        topology_CT = torch.cat([topology_CT, mutated_CT])
-        dataset_C = torch.cat([dataset_C, torch.tensor(with_front).repeat_interleave(half)])
-    kept_C = used.new(dataset_C, topology_CT)
-    dataset_C, topology_CT = dataset_C[kept_C], topology_CT[kept_C]
-    for index in set(range(len(fronts))) - set(dataset_C.tolist()):
-        last_look_CT = fresh_candidates(search_space, used, index, generator)
-        topology_CT = torch.cat([topology_CT, last_look_CT])
-        dataset_C = torch.cat([dataset_C, torch.full((len(last_look_CT),), index)])
-    order_C = dataset_C.argsort(stable=True)
-    return Candidates(dataset_C[order_C], topology_CT[order_C])
+    there = [front for front in fronts if len(front)]
+    half = NETWORKS // 2 if there else 0
+    topology_QT = search_space.sample(NETWORKS - half, generator)
+    if there:
+        mutated_QT = search_space.mutate(_parents(there, half, generator), generator)
+        topology_QT = torch.cat([topology_QT, mutated_QT])
+    for index in (~used.new(topology_QT).any(dim=1)).nonzero()[:, 0].tolist():
+        topology_QT = torch.cat([topology_QT, fresh_networks(search_space, used, index, generator)])
+    return Candidates(topology_QT, used.new(topology_QT))
+
+
+def _parents(fronts: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """First a front is drawn, then one of its networks: (count, T)."""
+    size_D = torch.tensor([len(front) for front in fronts])
+    front_Q = torch.randint(len(fronts), (count,), generator=generator)
+    place_Q = (torch.rand(count, dtype=torch.float64, generator=generator) * size_D[front_Q]).long()
+    return torch.cat(list(fronts))[(size_D.cumsum(0) - size_D)[front_Q] + place_Q]

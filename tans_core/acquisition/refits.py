@@ -23,6 +23,7 @@ class InForce:
     """The hyperparameters of a decision, and where they come from, for its reason."""
 
     hyperparameters: Hyperparameters
+    since: int  # rows that there were when they came into force
     note: str
 
 
@@ -50,8 +51,8 @@ class Refits:
             except FitFailed as failure:
                 failures += f"the fit on {count} rows failed ({failure}); "
                 continue
-            return InForce(hyperparameters, f"{failures}surrogate fitted on {hyperparameters.rows} rows")
-        return InForce(self._prior, f"{failures}surrogate not fitted yet, priors hold")
+            return InForce(hyperparameters, count + LAG, f"{failures}surrogate fitted on {hyperparameters.rows} rows")
+        return InForce(self._prior, 0, f"{failures}surrogate not fitted yet, priors hold")
 
     def close(self) -> None:
         """Wait for a running fit and end the thread."""

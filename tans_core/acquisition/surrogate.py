@@ -2,12 +2,13 @@
 
 A dataset without rows is judged by those that resemble it. Fitting (BoTorch, seconds) is apart from conditioning
 (plain linear algebra, milliseconds), so that a decision never waits for a fit.
-Axes: N pairs with labels, C candidates, F columns of a pair (see `inputs`), D datasets.
+Axes: N pairs with labels, C other pairs, Q networks, D datasets, F columns of a pair or a network (see `inputs`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 
 import botorch.settings
@@ -25,7 +26,7 @@ from tans_core.acquisition.inputs import Design, Labels
 
 MAX_ROWS = 800  # the cost of a fit grows with their cube
 MIN_STD = 1e-4
-IN_CACHE = 512  # candidates at a time: 12,000 at once take twice as long
+IN_CACHE = 2**18  # entries of a matrix at a time
 PRIOR_MEAN, PRIOR_MEAN_STD = 0.5, 0.25  # of scaled accuracies
 # Parts of the variance of scaled accuracies, before any row: what resembling datasets share, a dataset's own,
 # what resembling networks share, what they share on resembling datasets, and each pair's own (seeds, luck).
@@ -71,15 +72,18 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
     Raises:
         FitFailed: a label that is not finite, a matrix that cannot be factored, a search that finds nothing finite.
     """
-    X_NF, y_N1, variance_N1 = (
-        part[-MAX_ROWS:] for part in (X_NF, labels.accuracy_N[:, None], labels.variance_N[:, None])
-    )
+    X_NF, labels = X_NF[-MAX_ROWS:], labels[-MAX_ROWS:]
     kernel, mean = _PairKernel(design), ConstantMean(constant_prior=NormalPrior(PRIOR_MEAN, PRIOR_MEAN_STD))
     mean.initialize(constant=torch.tensor(PRIOR_MEAN, dtype=torch.float64))
     try:
         with botorch.settings.validate_input_scaling(False):  # scaled accuracies keep their unit
             model = SingleTaskGP(
-                X_NF, y_N1, train_Yvar=variance_N1, covar_module=kernel, mean_module=mean, outcome_transform=None
+                X_NF,
+                labels.accuracy_N[:, None],
+                train_Yvar=labels.variance_N[:, None],
+                covar_module=kernel,
+                mean_module=mean,
+                outcome_transform=None,
             )
             found = fit_gpytorch_mll_scipy(ExactMarginalLogLikelihood(model.likelihood, model))
     except (BotorchError, RuntimeError, ValueError) as error:  # gpytorch's and LAPACK's are RuntimeErrors
@@ -93,67 +97,143 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The surrogate after its rows; from `condition`."""
-
-    hyperparameters: Hyperparameters
-    design: Design
-    X_NF: Tensor
-    accuracy_at_rows_N: Tensor  # expected true accuracy of the very networks that the labels measured
-    weight_N: Tensor
-    inverse_cholesky_NN: Tensor
-
-    def predict(self, X_CF: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of the scaled accuracy of new pairs, float64 (C,); no noise of counting."""
-        means, variances = zip(*map(self._predict_part, X_CF.split(IN_CACHE)))
-        return torch.cat(means), torch.cat(variances).clamp_min(MIN_STD**2).sqrt()
-
-    def _predict_part(self, X_CF: Tensor) -> tuple[Tensor, Tensor]:
-        covariance_CN = _covariance(self.design, self.hyperparameters, X_CF, self.X_NF)
-        mean_C = self.hyperparameters.mean + covariance_CN @ self.weight_N
-        explained_C = (covariance_CN @ self.inverse_cholesky_NN.T).square_().sum(dim=1)
-        return mean_C, sum(self.hyperparameters.variances) - explained_C
-
-
-def condition(hyperparameters: Hyperparameters, design: Design, X_NF: Tensor, labels: Labels) -> Posterior:
-    """The surrogate given its rows (N may be 0; of more than `MAX_ROWS` the last count).
+    """The surrogate given rows; from `condition`.
 
     Equal pairs count as two networks of one kind: each has its own deviation from what they share.
     """
-    X_NF, y_N, noise_N = (part[-MAX_ROWS:] for part in (X_NF, labels.accuracy_N, labels.variance_N))
-    covariance_NN = _covariance(design, hyperparameters, X_NF, X_NF)
-    covariance_NN.diagonal().add_(hyperparameters.variances[-1] + noise_N)
-    cholesky_NN = torch.linalg.cholesky(covariance_NN)
-    weight_N = torch.cholesky_solve((y_N - hyperparameters.mean)[:, None], cholesky_NN)[:, 0]
-    inverse_NN = torch.linalg.solve_triangular(cholesky_NN, torch.eye(len(y_N), dtype=y_N.dtype), upper=False)
-    return Posterior(hyperparameters, design, X_NF, y_N - noise_N * weight_N, weight_N, inverse_NN)
 
+    hyperparameters: Hyperparameters
+    kernel: _Kernel
+    X_NF: Tensor
+    labels: Labels
+    cholesky_NN: Tensor  # of the labels' covariance
 
-def _covariance(design: Design, hyperparameters: Hyperparameters, X_AF: Tensor, X_BF: Tensor) -> Tensor:
-    """Covariance of accuracies of different pairs, (A, B)."""
-    dataset, network, variances = (
-        torch.tensor(values, dtype=torch.float64)
-        for values in (
-            hyperparameters.dataset_lengthscales,
-            hyperparameters.network_lengthscales,
-            hyperparameters.variances,
+    @cached_property
+    def weight_N(self) -> Tensor:
+        centred_N = self.labels.accuracy_N - self.hyperparameters.mean
+        return torch.cholesky_solve(centred_N[:, None], self.cholesky_NN)[:, 0]
+
+    @property
+    def accuracy_at_rows_N(self) -> Tensor:
+        """Expected true accuracy of the very networks that the labels measured."""
+        return self.labels.accuracy_N - self.labels.variance_N * self.weight_N
+
+    def given(self, X_PF: Tensor, labels: Labels) -> Posterior:
+        """The surrogate after P more rows; costs P N^2.
+
+        Raises:
+            LinAlgError: their covariance cannot be factored.
+        """
+        covariance_NP, covariance_PP = self.kernel(self.X_NF, X_PF), self.kernel(X_PF, X_PF)
+        covariance_PP.diagonal().add_(self.hyperparameters.variances[-1] + labels.variance_N)
+        white_NP = torch.linalg.solve_triangular(self.cholesky_NN, covariance_NP, upper=False)
+        cholesky_PP = torch.linalg.cholesky(covariance_PP - white_NP.T @ white_NP)
+        upper = torch.cat([self.cholesky_NN, torch.zeros_like(white_NP)], dim=1)
+        lower = torch.cat([white_NP.T, cholesky_PP], dim=1)
+        return Posterior(
+            self.hyperparameters,
+            self.kernel,
+            torch.cat([self.X_NF, X_PF]),
+            self.labels + labels,
+            torch.cat([upper, lower]),
         )
+
+    def means(self, X_CF: Tensor) -> Tensor:
+        """Of the scaled accuracy of new pairs, float64 (C,)."""
+        parts = X_CF.split(max(1, IN_CACHE // max(1, len(self.X_NF))))
+        return torch.cat([self.hyperparameters.mean + self.kernel(part, self.X_NF) @ self.weight_N for part in parts])
+
+    def survey(self, network_QF: Tensor) -> Survey:
+        """What it expects of networks on every dataset."""
+        alike_NQ = self.kernel.alike(self.X_NF[:, 1:], network_QF)
+        dataset_N = self.X_NF[:, 0].long()
+        mean_D = self.hyperparameters.mean + self.kernel.by_dataset_DD[:, dataset_N] @ self.weight_N
+        mean_DQ = mean_D[:, None] + (self.kernel.by_network_DD[:, dataset_N] * self.weight_N) @ alike_NQ
+        return Survey(self, dataset_N, alike_NQ, mean_DQ)
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Scaled accuracies of networks on every dataset, before they are trained; from `Posterior.survey`.
+
+    Standard deviations are of the accuracy itself, without the noise of counting.
+    """
+
+    posterior: Posterior
+    dataset_N: Tensor
+    alike_NQ: Tensor
+    mean_DQ: Tensor
+
+    def std(self, dataset: int, part_Q: Tensor) -> Tensor:
+        """Standard deviations of some of the networks on one dataset; costs N^2 each."""
+        return self._std(dataset, part_Q, slice(None), self.posterior.cholesky_NN)
+
+    def most_std(self) -> Tensor:
+        """Bounds of all standard deviations, (D, Q), for what `std` takes for one dataset.
+
+        A bound is the deviation given the dataset's own rows alone: further rows only shrink it.
+        """
+        rows_of = [(self.dataset_N == index).nonzero()[:, 0] for index in range(len(self.mean_DQ))]
+        cholesky_NN, all_Q = self.posterior.cholesky_NN, slice(None)
+        own = (torch.linalg.cholesky(cholesky_NN[rows] @ cholesky_NN[rows].T) for rows in rows_of)
+        return torch.stack([self._std(index, all_Q, rows, low) for index, (rows, low) in enumerate(zip(rows_of, own))])
+
+    def _std(self, dataset: int, part_Q: Tensor | slice, rows: Tensor | slice, cholesky: Tensor) -> Tensor:
+        """Given some of the rows, with the Cholesky factor of their covariance."""
+        kernel, index_N = self.posterior.kernel, self.dataset_N[rows]
+        covariance = kernel.by_network_DD[dataset, index_N, None] * self.alike_NQ[rows][:, part_Q]
+        covariance += kernel.by_dataset_DD[dataset, index_N, None]
+        white = torch.linalg.solve_triangular(cholesky, covariance, upper=False)
+        variance_Q = sum(self.posterior.hyperparameters.variances) - white.square_().sum(dim=0)
+        return variance_Q.clamp_min(MIN_STD**2).sqrt()
+
+
+def condition(hyperparameters: Hyperparameters, design: Design, X_NF: Tensor, labels: Labels) -> Posterior:
+    """The surrogate given rows; N may be 0.
+
+    Raises:
+        LinAlgError: their covariance cannot be factored.
+    """
+    lengthscales = hyperparameters.dataset_lengthscales, hyperparameters.network_lengthscales
+    kernel = _Kernel.of(
+        design, *(torch.tensor(values, dtype=torch.float64) for values in (*lengthscales, hyperparameters.variances))
     )
-    return _shared_covariance(design, dataset, network, variances, X_AF, X_BF)
+    covariance_NN = kernel(X_NF, X_NF)
+    covariance_NN.diagonal().add_(hyperparameters.variances[-1] + labels.variance_N)
+    return Posterior(hyperparameters, kernel, X_NF, labels, torch.linalg.cholesky(covariance_NN))
 
 
-def _shared_covariance(
-    design: Design, dataset_G: Tensor, network_G: Tensor, variance_5: Tensor, X_AF: Tensor, X_BF: Tensor
-) -> Tensor:
-    """Additive in dataset and network, plus their product; datasets are compared once, not once a pair."""
-    scaled_DF = design.dataset_DF / _each_column(dataset_G, design.dataset_groups)
-    alike_DD = _matern(scaled_DF, scaled_DF)
-    own_DD = torch.eye(len(alike_DD), dtype=alike_DD.dtype)
-    by_dataset_DD = variance_5[0] * alike_DD + variance_5[1] * own_DD
-    by_network_DD = variance_5[2] + variance_5[3] * alike_DD
-    network_F = _each_column(network_G, design.network_groups)
-    alike_AB = _matern(X_AF[:, 1:] / network_F, X_BF[:, 1:] / network_F)
-    index_A, index_B = X_AF[:, 0].long(), X_BF[:, 0].long()
-    return by_dataset_DD[:, index_B][index_A] + by_network_DD[:, index_B][index_A] * alike_AB
+@dataclass(frozen=True, eq=False)
+class _Kernel:
+    """Covariance of accuracies of different pairs: by_dataset + by_network * alike.
+
+    Additive in dataset and network, plus their product; datasets are compared once, not once a pair.
+    """
+
+    by_dataset_DD: Tensor
+    by_network_DD: Tensor
+    lengthscale_F: Tensor  # of a network's columns
+
+    @classmethod
+    def of(cls, design: Design, dataset_G: Tensor, network_G: Tensor, variance_5: Tensor) -> _Kernel:
+        scaled_DF = design.dataset_DF / _each_column(dataset_G, design.dataset_groups)
+        alike_DD = _matern(scaled_DF, scaled_DF)
+        own_DD = torch.eye(len(alike_DD), dtype=alike_DD.dtype)
+        return cls(
+            by_dataset_DD=variance_5[0] * alike_DD + variance_5[1] * own_DD,
+            by_network_DD=variance_5[2] + variance_5[3] * alike_DD,
+            lengthscale_F=_each_column(network_G, design.network_groups),
+        )
+
+    def alike(self, network_AF: Tensor, network_BF: Tensor) -> Tensor:
+        """(A, B), 1 for equal networks."""
+        return _matern(network_AF / self.lengthscale_F, network_BF / self.lengthscale_F)
+
+    def __call__(self, X_AF: Tensor, X_BF: Tensor) -> Tensor:
+        """(A, B)."""
+        alike_AB = self.alike(X_AF[:, 1:], X_BF[:, 1:])
+        index_A, index_B = X_AF[:, 0].long(), X_BF[:, 0].long()
+        return self.by_dataset_DD[:, index_B][index_A] + self.by_network_DD[:, index_B][index_A] * alike_AB
 
 
 def _each_column(lengthscale_G: Tensor, groups: tuple[int, ...]) -> Tensor:
@@ -162,13 +242,17 @@ def _each_column(lengthscale_G: Tensor, groups: tuple[int, ...]) -> Tensor:
 
 def _matern(A_AF: Tensor, B_BF: Tensor) -> Tensor:
     """Matern 5/2 over Euclidean distances."""
-    square_AB = (A_AF.square().sum(1)[:, None] + B_BF.square().sum(1) - 2 * A_AF @ B_BF.T).clamp_min(1e-15)
-    distance_AB = (5 * square_AB).sqrt()
-    return (1 + distance_AB + 5 / 3 * square_AB) * (-distance_AB).exp()
+    A_AF, B_BF = 5**0.5 * A_AF, 5**0.5 * B_BF
+    one_A1, one_B1 = torch.ones_like(A_AF[:, :1]), torch.ones_like(B_BF[:, :1])
+    left = torch.cat([-2 * A_AF, A_AF.square().sum(1, keepdim=True), one_A1], dim=1)
+    right = torch.cat([B_BF, one_B1, B_BF.square().sum(1, keepdim=True)], dim=1)
+    square_AB = (left @ right.T).clamp_min(1e-14)  # 5 |a - b|^2 in one product
+    distance_AB = square_AB.sqrt()
+    return (1 + distance_AB).add(square_AB, alpha=1 / 3) * (-distance_AB).exp()
 
 
 class _PairKernel(Kernel):
-    """`_shared_covariance` with priors on the logarithms of its parameters, for the fit."""
+    """`_Kernel` with priors on the logarithms of its parameters, for the fit."""
 
     def __init__(self, design: Design) -> None:
         super().__init__()
@@ -188,7 +272,7 @@ class _PairKernel(Kernel):
         dataset, network, variances = (part.exp() for part in self.parameters())
         if diag:
             return variances.sum().expand(len(x1))
-        shared = _shared_covariance(self._design, dataset, network, variances, x1, x2)
+        shared = _Kernel.of(self._design, dataset, network, variances)(x1, x2)
         if x1.shape == x2.shape and torch.equal(x1, x2):
             shared = shared + variances[-1] * torch.eye(len(x1), dtype=shared.dtype)
         return shared

@@ -7,6 +7,7 @@ import pytest
 import torch
 from acquisition_worlds import CostedSpace, dataset_record, row, trained
 
+from tans_core.acquisition import choose
 from tans_core.acquisition.choose import CHOOSERS, Chooser, HypervolumeChooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError
@@ -77,6 +78,21 @@ def test_a_resumed_build_chooses_as_the_unbroken_one(name: str, cut: int):
     unbroken.close()
     resumed.close()
     assert again == choices[cut:]
+
+
+def test_rows_beyond_the_window_leave_it_in_steps_wherever_a_build_was_cut(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(choose, "MAX_ROWS", 20)
+    monkeypatch.setattr(choose, "WINDOW_STEP", 5)
+    unbroken, resumed = (HypervolumeChooser(DATASETS, LARGE, 64, seed=0) for _ in range(2))
+    choices = run(unbroken, LARGE, range(38), [])
+    for choice in choices[:32]:
+        resumed.observe(trained(choice.candidate, LARGE))
+    again = run(resumed, LARGE, range(33, 38), [choices[32].candidate])
+    for chooser in (unbroken, resumed):
+        assert chooser._kept is not None
+        assert [len(chooser._kept.X_NF), chooser._kept_first] == [16, 20]
+        chooser.close()
+    assert again == choices[33:]
 
 
 @pytest.mark.parametrize("name", CHOOSERS)
@@ -178,6 +194,7 @@ def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so()
     choices = run(chooser, LARGE, range(12), [])
     chooser._rows.labels.accuracy_N.fill_(float("nan"))
     chooser._rows.X_NF[:, 1:] = float("nan")  # no matrix of these can be factored
+    chooser._kept = None
     choice = chooser.propose(12, [])
     chooser.close()
     assert choice is not None and choice.candidate not in {each.candidate for each in choices}

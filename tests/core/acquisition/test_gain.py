@@ -9,7 +9,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 from torch import Tensor
 
-from tans_core.acquisition.gain import expected_gain, gain_at
+from tans_core.acquisition.gain import expected_gain, gain_at, gain_bound
 from tans_core.acquisition.hypervolume import front_levels, front_volume
 
 
@@ -65,3 +65,15 @@ def test_closed_form_is_the_mean_over_drawn_accuracies_of_what_pygmo_sees():
 def test_std_must_be_positive(std: float):
     with pytest.raises(ValueError, match="positive"):
         expected_gain(float64(0.5), float64(std), float64(0.0), float64(1.0)[None])
+
+
+@pytest.mark.parametrize("mean", [-0.2, 0.3, 0.55, 0.65, 0.9, 1.3])
+@pytest.mark.parametrize("levels", [(0.3,), (0.8, 0.5, 0.0)])
+def test_the_bound_is_above_the_gain_of_every_smaller_deviation(mean: float, levels: tuple[float, ...]):
+    stds = torch.linspace(0, 0.2, 401, dtype=torch.float64)[1:]
+    areas = float64(0.2, 0.5, 0.3)[: len(levels)].expand(400, -1)
+    gains = expected_gain(torch.full_like(stds, mean), stds, float64(*levels), areas)
+    bound = gain_bound(float64(mean), float64(0.2), float64(*levels), areas[:1]).item()
+    assert bound >= gains.max() - 1e-15
+    if len(levels) == 1:
+        assert bound == pytest.approx(gains.max().item(), abs=1e-6), "of one level it is the largest of them"

@@ -1,9 +1,9 @@
-"""Candidates: new, masked, at most 300 a dataset, half of them mutations of the front."""
+"""Candidates: networks new and masked, half of them mutations of the fronts, each for all datasets."""
 
 import torch
 from acquisition_worlds import CostedSpace
 
-from tans_core.acquisition.proposals import Candidates, UsedPairs, propose_candidates
+from tans_core.acquisition.proposals import NETWORKS, Candidates, UsedPairs, propose_candidates
 from tans_core.records import Candidate
 
 LARGE, SIXTEEN = CostedSpace(8), CostedSpace(1)
@@ -15,24 +15,26 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def pairs(candidates: Candidates) -> list[tuple[int, ...]]:
-    return [(d, *t) for d, t in zip(candidates.dataset_C.tolist(), candidates.topology_CT.tolist())]
+    return [(d, *candidates.topology_QT[q].tolist()) for d, q in candidates.new_DQ.nonzero().tolist()]
 
 
-def test_candidates_are_masked_unique_and_at_most_300_a_dataset():
+def test_candidates_are_masked_unique_and_the_same_for_all_datasets():
     front = LARGE.sample(5, generator(1))
     proposed = propose_candidates(LARGE, [front, NO_FRONT_LARGE, front], UsedPairs(["a", "b", "c"], LARGE), generator())
-    counts = proposed.dataset_C.bincount().tolist()
-    assert counts[1] == 300 and min(counts) > 270 and max(counts) == 300  # some mutations come out alike
+    counts = proposed.new_DQ.sum(dim=1).tolist()
+    assert 0.9 * NETWORKS < counts[0] <= NETWORKS and len(set(counts)) == 1  # some mutations come out alike
     assert len(set(pairs(proposed))) == sum(counts)
-    assert all(LARGE.architecture(t).topology == tuple(t) for t in proposed.topology_CT.tolist())
+    assert all(LARGE.architecture(t).topology == tuple(t) for t in proposed.topology_QT.tolist())
 
 
-def test_half_are_mutations_of_the_front():
-    front = LARGE.sample(1, generator(1))
-    proposed = propose_candidates(LARGE, [front], UsedPairs(["a"], LARGE), generator())
-    differing_C = (proposed.topology_CT != front).sum(dim=1)
-    assert (differing_C < 12).sum() >= 120  # of 40 numbers; two random networks differ in 25
-    assert (differing_C > 15).sum() >= 140
+def test_half_are_mutations_and_each_front_has_its_share():
+    fronts = [LARGE.sample(count, generator(count)) for count in (1, 5)]
+    proposed = propose_candidates(LARGE, [*fronts, NO_FRONT_LARGE], UsedPairs(["a", "b", "c"], LARGE), generator())
+    differing_FQ = (proposed.topology_QT != torch.cat(fronts)[:, None]).sum(dim=2)
+    of_small, of_large = (differing_FQ[0] < 12).sum(), (differing_FQ[1:].amin(dim=0) < 12).sum()
+    assert of_small >= 50 and of_large >= 50  # of 40 numbers; two random networks differ in 25
+    assert (differing_FQ[1:] < 12).any(dim=1).all(), "every network of a front is a parent"
+    assert (differing_FQ.amin(dim=0) > 12).sum() >= 140
 
 
 def test_e5_used_pairs_are_left_out_whatever_their_masked_numbers():
@@ -49,9 +51,9 @@ def test_e6_a_used_up_dataset_gives_none_and_the_others_theirs():
     for topology in members.tolist():
         used.add(Candidate("a", tuple(topology)))
     proposed = propose_candidates(SIXTEEN, [members[:2], NO_FRONT_SIXTEEN], used, generator())
-    assert proposed.dataset_C.bincount(minlength=2).tolist() == [0, 16]
+    assert proposed.new_DQ.sum(dim=1).tolist() == [0, 16]
     none = propose_candidates(SIXTEEN, [members[:2]], used, generator())
-    assert none.topology_CT.shape == (0, 5)
+    assert not none.new_DQ[0].any()
 
 
 def test_pending_pairs_count_for_one_decision_only():
@@ -65,3 +67,14 @@ def test_the_generator_decides_everything():
     front, used = LARGE.sample(3, generator(1)), UsedPairs(["a"], LARGE)
     same = [pairs(propose_candidates(LARGE, [front], used, generator(seed))) for seed in (5, 5, 6)]
     assert same[0] == same[1] != same[2]
+
+
+def test_a_dataset_where_all_candidates_are_used_gets_a_last_look():
+    # The draw of this seed is used on b already: it alone gets networks of a second draw.
+    drawn = LARGE.sample(NETWORKS, generator())
+    used = UsedPairs(["a", "b"], LARGE)
+    for topology in drawn.tolist():
+        used.add(Candidate("b", tuple(topology)))
+    proposed = propose_candidates(LARGE, [NO_FRONT_LARGE] * 2, used, generator())
+    assert proposed.new_DQ.sum(dim=1).tolist() == [2 * NETWORKS, NETWORKS]
+    assert not proposed.new_DQ[1, :NETWORKS].any()

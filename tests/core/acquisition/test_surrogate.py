@@ -17,6 +17,7 @@ from tans_core.acquisition.inputs import Design, LabelledPairs, Labels, PairEnco
 from tans_core.acquisition.surrogate import (
     FitFailed,
     Hyperparameters,
+    Posterior,
     _PairKernel,
     condition,
     fit,
@@ -38,6 +39,14 @@ def trained_pairs(count: int, datasets: int = len(DATASETS), seed: int = 0) -> L
     return ENCODER.labelled(dataset_N, topologies, *zip(*labels))
 
 
+def predicted(posterior: Posterior, X_CF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each pair."""
+    survey = posterior.survey(X_CF[:, 1:])
+    pairs = [(int(dataset), torch.tensor([place])) for place, dataset in enumerate(X_CF[:, 0].tolist())]
+    means, stds = zip(*((survey.mean_DQ[dataset, place], survey.std(dataset, place)) for dataset, place in pairs))
+    return torch.cat(means), torch.cat(stds)
+
+
 def test_labels_worked_by_hand():
     # 45 of 60 with a chance of a quarter: (0.75 - 0.25) / 0.75 = 2/3; smoothed share 46/62.
     accuracy, variance = label(45, 60, chance=0.25)
@@ -49,11 +58,13 @@ def test_all_correct_is_not_certainty():
     assert label(32, 32, chance=0.5)[1] > label(320, 320, chance=0.5)[1] > 0
 
 
+HYPERPARAMETERS = Hyperparameters(
+    20, 0.4, (1.5, 0.5, 1.0, 2.0, 3.0), (1.2, 0.9, 2.0, 0.4, 0.8), (0.03, 0.02, 0.01, 0.02, 0.003)
+)
+
+
 def test_posterior_is_botorchs():
-    rows, new = trained_pairs(20), trained_pairs(30, seed=1)
-    hyperparameters = Hyperparameters(
-        20, 0.4, (1.5, 0.5, 1.0, 2.0, 3.0), (1.2, 0.9, 2.0, 0.4, 0.8), (0.03, 0.02, 0.01, 0.02, 0.003)
-    )
+    rows, new, hyperparameters = trained_pairs(20), trained_pairs(30, seed=1), HYPERPARAMETERS
     kernel = _PairKernel(ENCODER.design)
     for parameter, values in zip(
         kernel.parameters(),
@@ -71,15 +82,45 @@ def test_posterior_is_botorchs():
         outcome_transform=None,
     )
     theirs = model.posterior(new.X_NF)
-    mean_C, std_C = condition(hyperparameters, ENCODER.design, rows.X_NF, rows.labels).predict(new.X_NF)
+    posterior = condition(hyperparameters, ENCODER.design, rows.X_NF, rows.labels)
+    mean_C, std_C = predicted(posterior, new.X_NF)
     torch.testing.assert_close(mean_C, theirs.mean[:, 0].detach(), atol=1e-8, rtol=0)
     torch.testing.assert_close(std_C, theirs.variance[:, 0].detach().sqrt(), atol=1e-8, rtol=0)
+    torch.testing.assert_close(posterior.means(new.X_NF), mean_C)
+
+
+def test_rows_taken_up_one_by_one_teach_the_same():
+    rows, new = trained_pairs(20), trained_pairs(30, seed=1)
+    at_once = condition(HYPERPARAMETERS, ENCODER.design, rows.X_NF, rows.labels)
+    one_by_one = condition(HYPERPARAMETERS, ENCODER.design, rows.X_NF[:0], rows.labels[:0])
+    for row in range(20):
+        one_by_one = one_by_one.given(rows.X_NF[row : row + 1], rows.labels[row : row + 1])
+    torch.testing.assert_close(one_by_one.accuracy_at_rows_N, at_once.accuracy_at_rows_N)
+    torch.testing.assert_close(predicted(one_by_one, new.X_NF), predicted(at_once, new.X_NF))
+
+
+def test_a_row_that_comes_out_as_predicted_changes_no_mean():
+    rows, pending, new = trained_pairs(20), trained_pairs(5, seed=2), trained_pairs(30, seed=1)
+    before = condition(HYPERPARAMETERS, ENCODER.design, rows.X_NF, rows.labels)
+    after = before.given(pending.X_NF, Labels(before.means(pending.X_NF), pending.labels.variance_N))
+    torch.testing.assert_close(after.means(new.X_NF), before.means(new.X_NF))
+    assert (predicted(after, new.X_NF)[1] < predicted(before, new.X_NF)[1]).all()
+
+
+@pytest.mark.parametrize("rows", [1, 3, 40])
+def test_a_bound_of_a_deviation_is_near_and_above_it(rows: int):
+    given, networks = trained_pairs(rows, datasets=5), trained_pairs(50, seed=1).X_NF[:, 1:]
+    survey = condition(HYPERPARAMETERS, ENCODER.design, given.X_NF, given.labels).survey(networks)
+    exact_DQ = torch.stack([survey.std(index, torch.arange(50)) for index in range(6)])
+    ratio_DQ = survey.most_std() / exact_DQ
+    assert (ratio_DQ >= 1 - 1e-9).all()
+    assert ratio_DQ[:5].mean() < 1.2
 
 
 def test_without_rows_the_prior_holds():
     prior = prior_hyperparameters(ENCODER.design)
     none = ENCODER.labelled([], [], [], [])
-    mean_C, std_C = condition(prior, ENCODER.design, none.X_NF, none.labels).predict(trained_pairs(5).X_NF)
+    mean_C, std_C = predicted(condition(prior, ENCODER.design, none.X_NF, none.labels), trained_pairs(5).X_NF)
     assert mean_C.tolist() == pytest.approx([prior.mean] * 5)
     assert std_C.tolist() == pytest.approx([sum(prior.variances) ** 0.5] * 5)
 
@@ -101,7 +142,8 @@ def test_a_dataset_without_rows_is_judged_by_those_that_resemble_it():
     accuracies = [0.9 if index == 0 else 0.3 for index in dataset_N]
     rows = encoder.labelled(dataset_N, topologies, accuracies, [1e-3] * 24)
     posterior = condition(prior_hyperparameters(encoder.design), encoder.design, rows.X_NF, rows.labels)
-    mean_C, std_C = posterior.predict(encoder.encode(torch.tensor([6, 5, 0]), torch.tensor([topologies[0]] * 3)))
+    X_CF = encoder.encode(torch.tensor([6, 5, 0]), torch.tensor([topologies[0]] * 3))
+    mean_C, std_C = predicted(posterior, X_CF)
     assert mean_C[0] > mean_C[1] + 0.05  # the twin of the good one, against one that resembles none
     assert std_C[2] < std_C[0] < std_C[1]
 
@@ -120,9 +162,9 @@ def test_a_fit_is_a_function_of_its_rows_in_any_thread():
 def test_e25_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
     topology = tuple(SPACE.sample(1, torch.Generator().manual_seed(0))[0].tolist())
     rows = ENCODER.labelled([0] * 10, [topology] * 10, labels, [1e-4] * 10)
-    mean_C, std_C = condition(
-        fit(ENCODER.design, rows.X_NF, rows.labels), ENCODER.design, rows.X_NF, rows.labels
-    ).predict(trained_pairs(5).X_NF)
+    fitted = fit(ENCODER.design, rows.X_NF, rows.labels)
+    posterior = condition(fitted, ENCODER.design, rows.X_NF, rows.labels)
+    mean_C, std_C = predicted(posterior, trained_pairs(5).X_NF)
     assert torch.isfinite(mean_C).all()
     assert (std_C > 0).all()
 
@@ -174,7 +216,7 @@ def test_it_ranks_measured_pairs_that_it_has_not_seen(held_out: str, at_least: f
     test_N = torch.isin(torch.arange(len(X_NF)) if held_out == "pairs" else X_NF[:, 0].long(), left_out)
     seen = Labels(labels.accuracy_N[~test_N], labels.variance_N[~test_N])
     posterior = condition(fit(design, X_NF[~test_N], seen), design, X_NF[~test_N], seen)
-    mean_C, std_C = posterior.predict(X_NF[test_N])
+    mean_C, std_C = predicted(posterior, X_NF[test_N])
     assert float(spearmanr(mean_C, labels.accuracy_N[test_N])[0]) > at_least  # pyright: ignore[reportArgumentType]
     surprise_C = (labels.accuracy_N[test_N] - mean_C) / (std_C**2 + labels.variance_N[test_N]).sqrt()
     assert 0.5 < surprise_C.square().mean().sqrt() < 2  # it knows how wrong it is
