@@ -107,11 +107,11 @@ class Posterior:
     X_NF: Tensor
     labels: Labels
     cholesky_NN: Tensor  # of the labels' covariance
+    white_N: Tensor  # its inverse times the labels' distances from the mean
 
     @cached_property
     def weight_N(self) -> Tensor:
-        centred_N = self.labels.accuracy_N - self.hyperparameters.mean
-        return torch.cholesky_solve(centred_N[:, None], self.cholesky_NN)[:, 0]
+        return torch.linalg.solve_triangular(self.cholesky_NN.T, self.white_N[:, None], upper=True)[:, 0]
 
     @property
     def accuracy_at_rows_N(self) -> Tensor:
@@ -130,12 +130,15 @@ class Posterior:
         cholesky_PP = torch.linalg.cholesky(covariance_PP - white_NP.T @ white_NP)
         upper = torch.cat([self.cholesky_NN, torch.zeros_like(white_NP)], dim=1)
         lower = torch.cat([white_NP.T, cholesky_PP], dim=1)
+        new_P = labels.accuracy_N - self.hyperparameters.mean - white_NP.T @ self.white_N
+        white_P = torch.linalg.solve_triangular(cholesky_PP, new_P[:, None], upper=False)[:, 0]
         return Posterior(
             self.hyperparameters,
             self.kernel,
             torch.cat([self.X_NF, X_PF]),
             self.labels + labels,
             torch.cat([upper, lower]),
+            torch.cat([self.white_N, white_P]),
         )
 
     def means(self, X_CF: Tensor) -> Tensor:
@@ -198,9 +201,11 @@ def condition(hyperparameters: Hyperparameters, design: Design, X_NF: Tensor, la
     kernel = _Kernel.of(
         design, *(torch.tensor(values, dtype=torch.float64) for values in (*lengthscales, hyperparameters.variances))
     )
-    covariance_NN = kernel(X_NF, X_NF)
-    covariance_NN.diagonal().add_(hyperparameters.variances[-1] + labels.variance_N)
-    return Posterior(hyperparameters, kernel, X_NF, labels, torch.linalg.cholesky(covariance_NN))
+    none = Labels(*torch.zeros(2, 0, dtype=torch.float64))
+    nothing = Posterior(
+        hyperparameters, kernel, X_NF[:0], none, torch.zeros(0, 0, dtype=torch.float64), none.accuracy_N
+    )
+    return nothing.given(X_NF, labels)
 
 
 @dataclass(frozen=True, eq=False)
