@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from pipeline.files import write_whole
 from pipeline.load_network import find_row
 from pipeline.progress import say
 from pipeline.reading import read_dataset
-from pipeline.space_folder import write_whole
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.files import write_whole
 from pipeline.progress import Progress, say
 from pipeline.run_facts import run_facts
 from pipeline.signals import StopRequest, stop_on_signals
-from pipeline.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space, write_whole
+from pipeline.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space
 from pipeline.threads import one_thread
 from pipeline.tracking import MlflowTracker, NoTracker, Tracker, sqlite_uri
 from pipeline.zoo import Zoo

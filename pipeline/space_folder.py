@@ -18,6 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from pipeline.files import write_whole
 from tans_core.cross_modal.encoders import SpaceModel, SpaceShape
 from tans_core.cross_modal.trained_space import TrainedSpace
 from tans_core.errors import SpaceError, WeightsError
@@ -106,19 +107,6 @@ def whole_space(folder: Path) -> SpaceIdentity | None:
 def saved_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a space."""
     return json.loads((folder / _METRICS).read_bytes())
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Replace a file at once: it has the old bytes or the new ones, also after a loss of power."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 _AGAIN = "make it again with `tans meta-train`"

@@ -23,9 +23,9 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
+from pipeline.files import write_new
 from pipeline.latency import Latency
 from pipeline.zoo import schema
-from pipeline.zoo.files import write_new
 from pipeline.zoo.journal import Journal
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.table import AppendTable

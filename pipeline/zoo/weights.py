@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.zoo.files import write_new
+from pipeline.files import write_new, write_whole
 from tans_core.errors import WeightsError, ZooError
 from tans_core.records import Row, WeightsReference, content_hash
 from tans_core.training.weights import decode_weights
@@ -28,8 +28,7 @@ def put_weights(zoo: Path, data: bytes, dtype: str) -> WeightsReference:
     path = zoo / relative
     try:
         if not write_new(path, data) and path.read_bytes() != data:  # someone damaged it: a new file, not a write over
-            path.unlink()
-            write_new(path, data)
+            write_whole(path, data)
     except OSError as error:
         raise ZooError(
             f"{error.strerror}: {path} needs {len(data):,} bytes; make room and run the same command again, "
