@@ -90,7 +90,9 @@ def fresh_networks(search_space: SearchSpace, used: UsedPairs, dataset: int, gen
 def propose_candidates(
     search_space: SearchSpace, fronts: Sequence[Tensor], used: UsedPairs, generator: torch.Generator
 ) -> Candidates:
-    """At most `NETWORKS` networks, each for all datasets: what does well on one is looked at on the others.
+    """`NETWORKS` networks, each for all datasets: what does well on one is looked at on the others.
+
+    A dataset on which all of them are used gets as many more.
 
     Args:
         search_space: of the zoo.
