@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-_DIGITS = 7  # of a similarity: equal rows stay equal whatever the order of summation
+_SLACK = 1e-5  # above what float32 loses of a similarity
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +36,11 @@ class Index:
             query_E: unit length.
             allowed_R: bool.
         """
-        similarity_R = (self.embedding_RE @ query_E).double().round(decimals=_DIGITS)
+        about_R = self.embedding_RE @ query_E  # its last bits depend on where in the matrix a row stands
         places = allowed_R.nonzero().squeeze(1)
         if len(places) > count:
-            least = similarity_R[places].topk(count).values[-1]
-            places = places[similarity_R[places] >= least]
-        found = [Neighbour(place, similarity_R[place].item()) for place in places.tolist()]
+            least = about_R[places].topk(count).values[-1]
+            places = places[about_R[places] >= least - _SLACK]
+        similarities = (self.embedding_RE[places].double() * query_E.double()).sum(dim=1)
+        found = [Neighbour(place, value) for place, value in zip(places.tolist(), similarities.tolist())]
         return sorted(found, key=lambda each: (-each.similarity, self.keys[each.place]))[:count]
