@@ -138,13 +138,13 @@ def left_over(seen: set[psutil.Process]) -> int:
     return len(alive)
 
 
-def growth(of_rows: Iterator[tuple[int, float]], pairs: int) -> float | None:
-    """Median of the last tenth over that of the second; None where one of them has no value."""
+def medians(of_rows: Iterator[tuple[int, float]], pairs: int) -> tuple[float, float] | None:
+    """Of the second tenth and of the last; None where one of them has no value."""
     tenths: dict[int, list[float]] = {}
     for rows, value in of_rows:
         tenths.setdefault(min(9, 10 * rows // pairs), []).append(value)
     early, late = (tenths.get(tenth) for tenth in TENTHS)
-    return statistics.median(late) / statistics.median(early) if early and late else None
+    return (statistics.median(early), statistics.median(late)) if early and late else None
 
 
 def journalled(zoo: Path, kind: str, value: Callable[[dict[str, Any]], float | None]) -> Iterator[tuple[int, float]]:
@@ -182,16 +182,21 @@ def main() -> None:
         if process.wait() != 0 and (not notes.ends or process.returncode != notes.ends[-1].status):
             raise SystemExit(f"a run ended with {process.returncode}: see {given.out / 'soak.log'}")
     rows = Zoo.open(zoo).snapshot().rows
+    compared = {
+        "commit_ms": journalled(zoo, "commit", lambda event: event["commit_ms"]),
+        "decision_ms": journalled(zoo, "decision", lambda event: event["decision_ms"]),
+        "driver_rss": of_samples(notes.samples, lambda sample: sample.driver_rss),
+        "actor_rss": of_samples(notes.samples, lambda sample: sample.actor_rss),
+    }
+    tenths = {name: medians(values, given.pairs) for name, values in compared.items()}
     result = {
         "pairs": given.pairs,
         "rows": len(rows),
         "keys": len({row.key for row in rows}),
         "ends": [asdict(end) for end in notes.ends],
         "ends_as_promised": all(end.status == STATUS[end.signal] for end in notes.ends),
-        "commit_growth": growth(journalled(zoo, "commit", lambda event: event["commit_ms"]), given.pairs),
-        "decision_growth": growth(journalled(zoo, "decision", lambda event: event["decision_ms"]), given.pairs),
-        "driver_rss_growth": growth(of_samples(notes.samples, lambda sample: sample.driver_rss), given.pairs),
-        "actor_rss_growth": growth(of_samples(notes.samples, lambda sample: sample.actor_rss), given.pairs),
+        **{f"{name.removesuffix('_ms')}_growth": both and both[1] / both[0] for name, both in tenths.items()},
+        "second_and_last_tenth": tenths,
         "left_over": left_over(seen),
         "samples": len(notes.samples),
         "wall_s": time.monotonic() - began,
