@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tans_core.acquisition.hypervolume import FrontLevels, front_levels
-from tans_core.acquisition.inputs import LabelledPairs, PairEncoder, label
+from tans_core.acquisition.inputs import LabelledPairs, Labels, PairEncoder, label
 from tans_core.acquisition.maximise import Best, best_candidates
 from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_networks, propose_candidates
 from tans_core.acquisition.refits import InForce, Refits
@@ -192,11 +192,12 @@ class HypervolumeChooser:
         places = [place for place in map(self._used.located, pending) if place is not None]
         if not places:
             return self._rows, posterior
-        datasets, topologies = zip(*places)
-        means = posterior.means(self._encoder.encode(torch.tensor(datasets), torch.tensor(topologies))).tolist()
-        variances = [self._variance_to_come(index, mean) for index, mean in zip(datasets, means)]
-        expected = self._encoder.labelled(datasets, topologies, means, variances)
-        return self._rows + expected, posterior.given(expected.X_NF, expected.labels)
+        dataset_P, topology_PT = (torch.tensor(part) for part in zip(*places))
+        X_PF = self._encoder.encode(dataset_P, topology_PT)
+        mean_P = posterior.means(X_PF)
+        variances = [self._variance_to_come(index, mean) for (index, _), mean in zip(places, mean_P.tolist())]
+        labels = Labels(mean_P, torch.tensor(variances, dtype=torch.float64))
+        return self._rows + LabelledPairs(dataset_P, topology_PT, X_PF, labels), posterior.given(X_PF, labels)
 
     def _variance_to_come(self, index: int, mean: float) -> float:
         """Of the label that a pending pair will get, if it turns out as predicted."""

@@ -107,9 +107,12 @@ def propose_candidates(
     if there:
         mutated_QT = search_space.mutate(_parents(there, half, generator), generator)
         topology_QT = torch.cat([topology_QT, mutated_QT])
-    for index in (~used.new(topology_QT).any(dim=1)).nonzero()[:, 0].tolist():
-        topology_QT = torch.cat([topology_QT, fresh_networks(search_space, used, index, generator)])
-    return Candidates(topology_QT, used.new(topology_QT))
+    new_DQ = used.new(topology_QT)
+    if used_up := (~new_DQ.any(dim=1)).nonzero()[:, 0].tolist():
+        more = [fresh_networks(search_space, used, index, generator) for index in used_up]
+        topology_QT = torch.cat([topology_QT, *more])
+        new_DQ = used.new(topology_QT)
+    return Candidates(topology_QT, new_DQ)
 
 
 def _parents(fronts: Sequence[Tensor], count: int, generator: torch.Generator) -> Tensor:
