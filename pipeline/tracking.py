@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import tempfile
 import threading
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from queue import Queue
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from pipeline.files import write_new
 from pipeline.progress import say
 from pipeline.tracking_names import checked_uri, sqlite_uri, tracking_name
 from tans_core.records import ZooSettings
@@ -384,15 +384,7 @@ def _create_database(path: Path) -> None:
     """
     from mlflow import MlflowClient
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
     with tempfile.TemporaryDirectory(prefix="tans-mlflow-") as folder:
         made = Path(folder) / path.name
         MlflowClient(tracking_uri=f"sqlite:///{made}")
-        shutil.copyfile(made, beside)
-    try:
-        os.link(beside, path)  # unlike a rename, it never replaces what another driver was faster to make
-    except FileExistsError:
-        pass
-    finally:
-        beside.unlink()
+        write_new(path, made.read_bytes())  # or leave what another driver was faster to make
