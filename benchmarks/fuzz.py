@@ -28,8 +28,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.machine import write
-from tans_core.datasets.archive import unpack
 from tans_core.datasets.pictures import MAX_PIXELS, Rejected, decode, quiet_decoders
+from tans_core.datasets.sources.archive import unpack
 from tans_core.errors import DatasetError
 
 LIMIT_S = 20.0  # of one input

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from pipeline.latency import device_name
+from pipeline.zoo.latency import device_name
 
 
 def machine() -> dict[str, Any]:

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from benchmarks.machine import write
-from pipeline.build_zoo import build_zoo
-from pipeline.load_network import find_row
-from pipeline.meta_train import meta_train
-from pipeline.progress import say
-from pipeline.search import search
+from pipeline.growing.build_zoo import build_zoo
+from pipeline.network.load_network import find_row
+from pipeline.running.progress import say
+from pipeline.space.meta_train import meta_train
+from pipeline.space.search import search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset

@@ -18,7 +18,7 @@ import pandas
 import torch
 
 from benchmarks.machine import write
-from pipeline.build_zoo import build_zoo
+from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
 from tans_core.datasets.opening import open_datasets
 from tans_core.records import PairIdentity

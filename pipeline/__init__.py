@@ -1,0 +1,55 @@
+"""The public door: the functions behind the commands, each imported when it is first asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.growing.build_zoo import build_zoo
+    from pipeline.network.fine_tune import fine_tune
+    from pipeline.network.load_network import load_network
+    from pipeline.reading.datasets import datasets
+    from pipeline.space.meta_train import meta_train
+    from pipeline.space.search import search
+    from pipeline.zoo.show import show_journal, show_zoo
+    from pipeline.zoo.store import Zoo
+    from pipeline.zoo.verify import verify_zoo
+
+__all__ = [
+    "Zoo",
+    "build_zoo",
+    "datasets",
+    "fine_tune",
+    "load_network",
+    "meta_train",
+    "search",
+    "show_journal",
+    "show_zoo",
+    "verify_zoo",
+]
+
+_HOMES = {
+    "Zoo": "pipeline.zoo.store",
+    "build_zoo": "pipeline.growing.build_zoo",
+    "datasets": "pipeline.reading.datasets",
+    "fine_tune": "pipeline.network.fine_tune",
+    "load_network": "pipeline.network.load_network",
+    "meta_train": "pipeline.space.meta_train",
+    "search": "pipeline.space.search",
+    "show_journal": "pipeline.zoo.show",
+    "show_zoo": "pipeline.zoo.show",
+    "verify_zoo": "pipeline.zoo.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import torch
 
-from pipeline.build_zoo import BuildSummary, build_zoo
-from pipeline.fine_tune import fine_tune
-from pipeline.load_network import find_row
-from pipeline.meta_train import MetaTrainSummary, meta_train
-from pipeline.output import percent, table
-from pipeline.progress import say
-from pipeline.reading import read_dataset, read_datasets
-from pipeline.search import SearchResult, search
+from pipeline.growing.build_zoo import BuildSummary, build_zoo
+from pipeline.network.fine_tune import fine_tune
+from pipeline.network.load_network import find_row
+from pipeline.reading.read import read_dataset, read_datasets
+from pipeline.running.output import percent, table
+from pipeline.running.progress import say
+from pipeline.space.meta_train import MetaTrainSummary, meta_train
+from pipeline.space.search import SearchResult, search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.evaluation.starts import STARTS, Run, run_from

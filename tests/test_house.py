@@ -3,10 +3,14 @@
 import ast
 import re
 import subprocess
+import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import pipeline
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("tans_core", "pipeline")
@@ -19,11 +23,11 @@ HOMES = {
     "gpytorch": "tans_core/acquisition/",
     "linear_operator": "tans_core/acquisition/",
     "pygmo": "tans_core/acquisition/",
-    "kagglehub": "tans_core/datasets/kaggle.py",
-    "kagglesdk": "tans_core/datasets/kaggle.py",
+    "kagglehub": "tans_core/datasets/sources/kaggle.py",
+    "kagglesdk": "tans_core/datasets/sources/kaggle.py",
     "ray": "pipeline/on_ray/",
     "deltalake": "pipeline/zoo/",
-    "mlflow": "pipeline/tracking.py",
+    "mlflow": "pipeline/tracking/",
     "duckdb": None,
     "polars": None,
     "timm": None,
@@ -76,6 +80,55 @@ def test_imports_point_one_way():
         if name in ours and name not in allowed[file.partition("/")[0]]
     ]
     assert not wrong, "\n".join(wrong)
+
+
+# Data walks downwards: a floor imports what stands below it, or beside it in its own room.
+FLOORS = (
+    ("cli", "demo"),
+    ("commands",),
+    ("growing", "space", "network"),
+    ("tracking",),
+    ("zoo",),
+    ("on_ray", "reading"),
+    ("pools", "config"),
+    ("running",),
+)
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def test_imports_between_the_rooms_of_the_pipeline_never_climb():
+    climbing = []
+    for path in MODULES:
+        file = path.relative_to(ROOT).as_posix()
+        here = file.removeprefix("pipeline/").partition("/")[0].removesuffix(".py")
+        if not file.startswith("pipeline/") or here == "__init__":
+            continue
+        for line, name in imports(path):
+            parts = name.split(".")
+            if parts[0] != "pipeline" or parts[1:2] == [here]:
+                continue
+            if len(parts) == 1 or FLOOR_OF[parts[1]] <= FLOOR_OF[here]:
+                climbing.append(f"{file}:{line} imports {name}")
+    assert not climbing, "\n".join(climbing)
+
+
+def test_a_folder_holds_at_most_a_dozen_rooms():
+    folders = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert not {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > 12}
+
+
+def test_readme_and_notebooks_come_in_by_the_public_door():
+    pages = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.ipynb")]
+    assert not [found for found in holding(r"from pipeline[.]\w+|import pipeline[.]", pages) if found]
+    lines = [line for page in pages for line in re.findall(r"from pipeline import ([\w, ]+)", page.read_text())]
+    names = {name.strip() for line in lines for name in line.split(",")}
+    assert names and names <= set(pipeline.__all__)
+    assert all(callable(getattr(pipeline, name)) for name in pipeline.__all__)
+
+
+def test_the_public_door_imports_nothing_heavy():
+    light = "import sys, pipeline; assert not {'torch', 'ray', 'mlflow', 'deltalake', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", light], cwd=ROOT, check=True)
 
 
 @pytest.mark.parametrize("library", HOMES)

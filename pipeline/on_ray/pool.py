@@ -16,7 +16,7 @@ from ray.exceptions import RayActorError, RayError
 from pipeline.on_ray.session import knock
 from pipeline.on_ray.trainer import Trainer
 from pipeline.pools import failed
-from pipeline.waiting import Wait
+from pipeline.running.waiting import Wait
 from tans_core.errors import PoolError
 from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace

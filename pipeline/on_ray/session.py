@@ -16,8 +16,8 @@ import ray
 from ray._raylet import Config  # type: ignore[reportAttributeAccessIssue]
 
 from pipeline.on_ray import OWN_TOKEN
-from pipeline.signals import handlers_kept
-from pipeline.waiting import said_when_slow
+from pipeline.running.signals import handlers_kept
+from pipeline.running.waiting import said_when_slow
 from tans_core.errors import PoolError
 
 KNOCK_S = 20

@@ -16,9 +16,9 @@ import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
-from pipeline.files import write_whole
-from pipeline.progress import say
-from pipeline.waiting import Wait
+from pipeline.running.files import write_whole
+from pipeline.running.progress import say
+from pipeline.running.waiting import Wait
 from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, Worker, train
 from tans_core.cross_modal.space_data import SpaceData
 from tans_core.errors import PoolError

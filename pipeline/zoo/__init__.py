@@ -2,6 +2,5 @@
 
 from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.store import Zoo
-from pipeline.zoo.verify import refuse_other_start, verify_weights
 
-__all__ = ["Zoo", "ZooLock", "refuse_other_start", "verify_weights"]
+__all__ = ["Zoo", "ZooLock"]

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
-from pipeline.waiting import Wait
+from pipeline.running.waiting import Wait
 from pipeline.zoo.location import locate
 from tans_core.errors import ZooError
 

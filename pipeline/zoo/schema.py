@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from pipeline.latency import Latency
+from pipeline.zoo.latency import Latency
 from tans_core.records import (
     Attempt,
     Candidate,

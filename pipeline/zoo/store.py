@@ -23,10 +23,10 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.files import write_new
-from pipeline.latency import Latency
+from pipeline.running.files import write_new
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
+from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import put_weights, read_weights, weights_files

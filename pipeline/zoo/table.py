@@ -15,7 +15,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from pipeline.waiting import Wait
+from pipeline.running.waiting import Wait
 from pipeline.zoo.location import Location
 from tans_core.errors import ZooError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from pipeline.files import write_new, write_whole
+from pipeline.running.files import write_new, write_whole
 from tans_core.errors import WeightsError, ZooError
 from tans_core.records import Row, WeightsReference, content_hash
 from tans_core.training.weights import decode_weights

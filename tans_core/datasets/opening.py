@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tans_core.datasets.cache import DatasetCache
-from tans_core.datasets.folder import folder_collections
-from tans_core.datasets.kaggle import kaggle_collections
-from tans_core.datasets.parquet import parquet_collections, starter_collections
+from tans_core.datasets.sources.folder import folder_collections
+from tans_core.datasets.sources.kaggle import kaggle_collections
+from tans_core.datasets.sources.parquet import parquet_collections, starter_collections
 from tans_core.datasets.spec import parse_spec
 from tans_core.datasets.split import Watch, datasets_of, unwatched
 from tans_core.errors import DatasetError, DatasetUnavailable

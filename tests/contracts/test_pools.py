@@ -10,7 +10,7 @@ import torch
 from pipeline.on_ray.pool import RayPool, fitting_workers
 from pipeline.on_ray.session import ray_session
 from pipeline.pools import InlinePool
-from pipeline.signals import GivenUp
+from pipeline.running.signals import GivenUp
 from tans_core.errors import PoolError
 from tans_core.records import Outcome
 from tans_core.search_space import make_search_space

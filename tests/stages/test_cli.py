@@ -40,7 +40,7 @@ def test_each_command_is_a_plain_function_of_its_own_file(name):
 
 def test_e20_e21_what_libraries_print_does_not_reach_the_results(capfd):
     """Descriptor 1 is standard error while a command works, for children too."""
-    from pipeline.output import results
+    from pipeline.running.output import results
 
     with results("-") as output:
         os.write(1, b"a library's greeting\n")
@@ -52,7 +52,7 @@ def test_e20_e21_what_libraries_print_does_not_reach_the_results(capfd):
 
 
 def test_e22_without_a_terminal_progress_is_plain_and_rare(capsys):
-    from pipeline.progress import Progress
+    from pipeline.running.progress import Progress
 
     progress = Progress()
     for step in range(50):

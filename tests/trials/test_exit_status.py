@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.build_zoo import build_zoo
+from pipeline.growing.build_zoo import build_zoo
 from tests.trials.processes import TANS
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 import pipeline.on_ray.train as stage
 from pipeline.on_ray.session import ray_session
-from pipeline.output import flush_streams
+from pipeline.running.output import flush_streams
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.cross_modal.space_data import space_data
 from tans_core.errors import PoolError

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.build_zoo import build_zoo
 from pipeline.cli import run
-from pipeline.fine_tune import fine_tune
-from pipeline.load_network import load_network
-from pipeline.meta_train import meta_train
-from pipeline.search import search
-from pipeline.show_zoo import show_journal, show_zoo
-from pipeline.verify_zoo import verify_zoo
+from pipeline.growing.build_zoo import build_zoo
+from pipeline.network.fine_tune import fine_tune
+from pipeline.network.load_network import load_network
+from pipeline.space.meta_train import meta_train
+from pipeline.space.search import search
+from pipeline.zoo.show import show_journal, show_zoo
+from pipeline.zoo.verify import verify_zoo
 
 ZOO_DATASETS = ["starter:emoji-food", "starter:lfw-faces", "starter:mnist-digits", "starter:clipart-symbols"]
 QUERY = "starter:optical-digits"

@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from pipeline.build_zoo import build_zoo
+from pipeline.growing.build_zoo import build_zoo
 
 NOTEBOOK = Path(__file__).parents[2] / "notebooks" / "1_tour_of_a_zoo.ipynb"
 

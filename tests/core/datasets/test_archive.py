@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tans_core.datasets.archive import DamagedArchive, unpack
+from tans_core.datasets.sources.archive import DamagedArchive, unpack
 from tans_core.errors import DatasetError
 
 NOISE = os.urandom(3000)  # does not compress

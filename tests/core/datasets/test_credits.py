@@ -5,7 +5,7 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from tans_core.datasets.parquet import STARTER
+from tans_core.datasets.sources.parquet import STARTER
 
 CREDITS = (STARTER / "CREDITS.md").read_text()
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tans_core.datasets.kaggle import kaggle_collections
 from tans_core.datasets.opening import open_dataset, open_datasets
+from tans_core.datasets.sources.kaggle import kaggle_collections
 from tans_core.datasets.spec import parse_spec
 from tans_core.errors import DatasetError, DatasetUnavailable
 from tests.fakes.kaggle_service import FakeKaggle, serving

@@ -5,8 +5,8 @@ import unicodedata
 
 import pytest
 
-from tans_core.datasets.layout import split_of
 from tans_core.datasets.opening import open_dataset
+from tans_core.datasets.sources.layout import split_of
 from tans_core.errors import DatasetError
 from tests.trees import encoded, pasted, picture, plant, several
 

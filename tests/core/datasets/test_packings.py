@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tans_core.datasets.archive import unpack
 from tans_core.datasets.opening import open_dataset
+from tans_core.datasets.sources.archive import unpack
 from tests.trees import encoded, picture
 
 NAMES = ("ant", "Bee", "käfer", "dragon fly", "7")

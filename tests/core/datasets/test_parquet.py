@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tans_core.datasets.opening import open_dataset, open_datasets
-from tans_core.datasets.parquet import STARTER
+from tans_core.datasets.sources.parquet import STARTER
 from tans_core.errors import DatasetError
 from tests.trees import encoded, picture, plant, several, write_parquet
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 from zoo_examples import dataset_record, new_zoo
 
+from pipeline.growing.profiles import record_datasets
 from pipeline.pools import InlinePool
-from pipeline.profiles import record_datasets
-from pipeline.signals import StopRequest
+from pipeline.running.signals import StopRequest
 from tans_core.errors import DatasetError
 from tans_core.search_space import make_search_space
 from tests.synthetic import patterns

@@ -14,8 +14,8 @@ import pytest
 from deltalake import DeltaTable
 from zoo_examples import DATASET, new_zoo
 
-from pipeline.latency import Latency
 from pipeline.on_ray.session import ray_session
+from pipeline.zoo.latency import Latency
 
 
 @pytest.fixture(scope="module", params=[3, 66], ids=["appended", "compacted"])

@@ -9,8 +9,8 @@ import pytest
 import torch
 from zoo_examples import DATASET, DATASETS, SETTINGS, dataset_record, new_zoo, outcome
 
-from pipeline.latency import Latency
 from pipeline.zoo import Zoo
+from pipeline.zoo.latency import Latency
 from tans_core.errors import ZooError
 from tans_core.records import content_hash
 

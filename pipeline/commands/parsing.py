@@ -1,0 +1,45 @@
+"""What the parsers of all commands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+SPEC_HELP = """\
+SPEC, one or more (quote what a shell would read):
+  starter:NAME, starter:all            small real datasets that come with tans
+  folder:PATH                          a folder of class folders
+  parquet:GLOB                         Parquet files with columns image, label, label_name
+  kaggle:OWNER/NAME/versions/K[#DIR]   a dataset on Kaggle, version pinned
+Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
+  ?labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN   labels from a table
+  ?labels=FILE.csv:IMAGE_COLUMN,*              labels from a table with one column of 0 and 1 a class
+  ?labels=name:PATTERN                         labels from file names (first group of a regular expression)
+  ?class=top, ?class=leaf                      which of two folder levels is the class
+  ?without=NAME,NAME                           leave classes out (parquet: and starter: too)
+  ?group=1of3                                  one of the groups of 2 to 20 that more than 20 classes are dealt into
+Several options are joined by &, as in ?class=leaf&without=other."""
+
+EXIT_HELP = """\
+exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage,
+130 Ctrl-C, 143 SIGTERM"""
+
+
+def command(
+    commands, name: str, do: Callable, summary: str, details: str | None = None, goes_on: bool = False
+) -> argparse.ArgumentParser:
+    """Add a command; `goes_on`: stopped, it is not undone but goes on when it is called again."""
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}.",
+        epilog="\n\n".join(part for part in (details, EXIT_HELP) if part),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(do=do, goes_on=goes_on)
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON to FILE, - for standard output")
+    return parser
+
+
+def zoo_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--zoo", required=True, metavar="URI", help="folder or URI of the zoo")

@@ -1,0 +1,31 @@
+"""`tans zoo verify`: its flags, the call, its words."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from pipeline.commands.parsing import command, zoo_option
+from pipeline.running.output import Output
+
+
+def add(commands) -> None:
+    parser = command(commands, "verify", run, "check that every row's weights exist, match, load and are finite")
+    zoo_option(parser)
+    parser.add_argument(
+        "--retrain", type=int, default=0, metavar="N", help="train N rows again: they must give the stored accuracy"
+    )
+    parser.add_argument(
+        "--init", type=Path, metavar="PATH", help="checkpoint of the supernet that the zoo was begun with"
+    )
+
+
+def run(given: argparse.Namespace, output: Output) -> int:
+    from pipeline.zoo.verify import verify_zoo
+
+    verdict = verify_zoo(given.zoo, retrain=given.retrain, init=given.init)
+    lines = [f"{verdict.rows} rows, {len(verdict.problems)} problems", *verdict.problems]
+    if verdict.retrained:
+        lines.append(f"{verdict.retrained} rows trained again")
+    output.result(verdict, "\n".join(lines))
+    return 1 if verdict.problems else 0

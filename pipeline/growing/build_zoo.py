@@ -1,0 +1,374 @@
+"""`tans build-zoo`: grow a zoo of networks trained on many datasets."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from pipeline.config import preset
+from pipeline.growing.growth import Growth
+from pipeline.growing.profiles import record_datasets
+from pipeline.pools import InlinePool, WorkerPool
+from pipeline.reading.read import read_datasets
+from pipeline.running.progress import say
+from pipeline.running.signals import StopRequest, stop_on_signals
+from pipeline.running.threads import one_thread
+from pipeline.tracking.tracker import Status, Tracker, make_tracker
+from pipeline.zoo import Zoo, ZooLock
+from pipeline.zoo.latency import device_name, measure_rows
+from pipeline.zoo.run_facts import journalled, without_secrets
+from pipeline.zoo.verify import refuse_other_start
+from tans_core.acquisition.choose import make_chooser
+from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
+from tans_core.errors import ConfigError, DatasetUnavailable
+from tans_core.records import ImageDataset, Row, ZooSettings
+from tans_core.search_space import make_search_space
+from tans_core.search_space.space import SearchSpace
+from tans_core.training.standalone import noise_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildSummary:
+    """What `tans build-zoo --json` prints."""
+
+    pairs: int  # rows of the zoo at the end
+    pairs_asked: int
+    failures: int  # pairs left after three attempts, in this run
+    workers: int
+    utilisation: float | None  # None where nothing was trained
+    decision_ms_median: float | None
+    decision_ms_p95: float | None
+    refit_s: tuple[float, ...]  # of the surrogate's hyperparameters, beside the training
+    hypervolume_mean: float
+    hypervolume_mean_test: float
+    nodes: int  # that the workers were on
+    stopped_by: str | None  # a signal's name; None where the build came to its own end
+    exhausted: bool  # no candidate was left
+    wall_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildPlan:
+    """What a build would do, before it does it."""
+
+    settings: ZooSettings
+    search_space: SearchSpace
+    datasets: tuple[ImageDataset, ...]
+    rows_there: int
+    rows_at_end: int
+
+
+def plan_build(
+    zoo: str,
+    datasets: Sequence[str],
+    *,
+    pairs: int | None = None,
+    more: int | None = None,
+    preset_name: str | None = None,
+    search_space: str | None = None,
+    image_size: int | None = None,
+    init: Path | None = None,
+    seed: int | None = None,
+) -> BuildPlan:
+    """Check everything that can be checked before anything starts; see `build_zoo` for the arguments.
+
+    Raises:
+        ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
+        DatasetError: a SPEC cannot be read.
+        ZooError: the zoo cannot be opened.
+    """
+    if (pairs is None) == (more is None):
+        raise ConfigError("give either pairs (the zoo's rows at the end) or more (rows beyond what is there)")
+    wanted = pairs if pairs is not None else more
+    assert wanted is not None
+    if wanted < 1:
+        raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
+    settings, space = _settings(zoo, preset_name, search_space, image_size, init, seed)
+    there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
+    return BuildPlan(
+        settings=settings,
+        search_space=space,
+        datasets=tuple(read_datasets(datasets, settings.image_size, _leave_out)),
+        rows_there=there,
+        rows_at_end=wanted + (there if more is not None else 0),
+    )
+
+
+def _leave_out(error: DatasetUnavailable) -> None:
+    say(f"left out of this build: {error}")
+
+
+def build_zoo(
+    zoo: str,
+    datasets: Sequence[str],
+    *,
+    pairs: int | None = None,
+    more: int | None = None,
+    hours: float | None = None,
+    acquisition: str = "hypervolume",
+    preset_name: str | None = None,
+    search_space: str | None = None,
+    image_size: int | None = None,
+    init: Path | None = None,
+    workers: int = 2,
+    gpus_per_worker: float = 0.25,
+    address: str | None = None,
+    seed: int | None = None,
+    mlflow_uri: str | None = None,
+) -> BuildSummary:
+    """Train dataset-network pairs until the zoo has the rows asked for; the same call goes on where it was stopped.
+
+    Args:
+        zoo: URI of the zoo; made where there is none.
+        datasets: SPECs.
+        pairs: rows of the zoo at the end. Give this or `more`.
+        more: rows beyond what is there.
+        hours: no pair is started after that time.
+        acquisition: "hypervolume" or "random".
+        preset_name: "smoke", "laptop" or "paper"; None: what the zoo keeps, laptop for a new one.
+        search_space, image_size, seed: None: the zoo's, else the preset's, else 0.
+        init: checkpoint of the supernet.
+        workers: Ray actors; 0 trains in this process, without Ray.
+        gpus_per_worker: share of a GPU; 0 is used where there is none.
+        address: of a Ray cluster; None: a local Ray is started and ended.
+        mlflow_uri: None: a sqlite file in the zoo's folder.
+
+    Raises:
+        ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
+        DatasetError: a SPEC cannot be read.
+        ZooError: the zoo cannot be opened, or another driver holds it.
+        PoolError: the workers cannot be had, or every pair fails.
+    """
+    began = time.monotonic()
+    if workers != 0:
+        from pipeline.on_ray.pool import check_wish
+
+        check_wish(workers, address)
+    wish = _Wish(
+        datasets=tuple(datasets),
+        pairs=pairs,
+        more=more,
+        hours=hours,
+        acquisition=acquisition,
+        preset=preset_name,
+        init=None if init is None else str(init),
+        workers=workers,
+        gpus_per_worker=gpus_per_worker,
+        address=address,
+        mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
+    )
+    with stop_on_signals(goes_on=True) as stop:
+        plan = plan_build(
+            zoo,
+            datasets,
+            pairs=pairs,
+            more=more,
+            preset_name=preset_name,
+            search_space=search_space,
+            image_size=image_size,
+            init=init,
+            seed=seed,
+        )
+        store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+        run = uuid.uuid4().hex[:12]
+        with ZooLock(store.uri, run):
+            if orphans := store.orphans():
+                say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
+            if plan.rows_there >= plan.rows_at_end:
+                say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
+                return _nothing_to_do(store, plan, began)
+            tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
+            status: Status = "FAILED"
+            try:
+                start = {
+                    "given": asdict(wish),
+                    "settings": asdict(plan.settings),  # seed, recipe and starting weights among them
+                    "rows_there": plan.rows_there,
+                    "rows_at_end": plan.rows_at_end,
+                }
+                with journalled(store.journal, run, start) as ends:
+                    summary = _build(store, plan, wish, tracker, run, stop, began)
+                    ends.update(asdict(summary))
+                status = "FINISHED"
+                return summary
+            finally:
+                tracker.finish("KILLED" if stop else status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wish:
+    """What `build_zoo` was called with, but for the zoo and what it keeps."""
+
+    datasets: tuple[str, ...]
+    pairs: int | None
+    more: int | None
+    hours: float | None
+    acquisition: str
+    preset: str | None
+    init: str | None
+    workers: int
+    gpus_per_worker: float
+    address: str | None
+    mlflow_uri: str | None
+
+
+def _build(
+    store: Zoo, plan: BuildPlan, wish: _Wish, tracker: Tracker, run: str, stop: StopRequest, began: float
+) -> BuildSummary:
+    """Start the workers, look at new datasets, grow, measure latencies."""
+    deadline_s = preset(plan.settings.preset).deadline_s
+    with _pool(plan, wish, stop) as (pool, nodes):
+        records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+        settings = plan.settings
+        scale = CostScale(plan.search_space, settings.image_size)
+        chooser = make_chooser(wish.acquisition, records, plan.search_space, settings.image_size, settings.seed)
+        with closing(chooser):
+            growth = Growth(
+                store,
+                records,
+                chooser,
+                pool,
+                tracker,
+                run=run,
+                deadline_s=deadline_s,
+                stop=stop,
+                hypervolume=lambda rows: hypervolume_mean(records, rows, scale),
+            )
+            with stop.patiently(), one_thread():
+                grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
+    if not stop:
+        _measure_latencies(store, grown.rows, plan)
+    return BuildSummary(
+        pairs=len(grown.rows),
+        pairs_asked=plan.rows_at_end,
+        failures=grown.failures,
+        workers=pool.workers,
+        utilisation=grown.utilisation,
+        decision_ms_median=quantile(grown.decision_ms, 0.5),
+        decision_ms_p95=quantile(grown.decision_ms, 0.95),
+        refit_s=tuple(chooser.refit_seconds),
+        hypervolume_mean=hypervolume_mean(records, grown.rows, scale),
+        hypervolume_mean_test=hypervolume_mean(records, grown.rows, scale, "test"),
+        nodes=nodes,
+        stopped_by=stop.name,
+        exhausted=grown.exhausted,
+        wall_s=time.monotonic() - began,
+    )
+
+
+def quantile(values: Sequence[float], share: float) -> float | None:
+    """The value below which `share` of them lie; None where there are none."""
+    return torch.tensor(values, dtype=torch.float64).quantile(share).item() if values else None
+
+
+def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
+    there = store.snapshot()
+    rows = there.rows
+    records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
+    scale = CostScale(plan.search_space, plan.settings.image_size)
+    return BuildSummary(
+        pairs=len(rows),
+        pairs_asked=plan.rows_at_end,
+        failures=0,
+        workers=0,
+        utilisation=None,
+        decision_ms_median=None,
+        decision_ms_p95=None,
+        refit_s=(),
+        hypervolume_mean=hypervolume_mean(records, rows, scale),
+        hypervolume_mean_test=hypervolume_mean(records, rows, scale, "test"),
+        nodes=0,
+        stopped_by=None,
+        exhausted=False,
+        wall_s=time.monotonic() - began,
+    )
+
+
+@contextmanager
+def _pool(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[tuple[WorkerPool, int]]:
+    """The pool, and on how many nodes it is."""
+    datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
+    if wish.workers == 0:
+        yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1
+        return
+    from pipeline.on_ray.pool import RayPool, fitting_workers
+    from pipeline.on_ray.session import ray_session
+
+    with ray_session(wish.address, cpus=wish.workers) as session:
+        workers, share = fitting_workers(
+            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
+        )
+        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
+        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
+        pool = RayPool(datasets, plan.search_space, workers, share)
+        try:
+            yield pool, len(pool.nodes)
+        finally:
+            pool.close()
+
+
+def _settings(
+    zoo: str,
+    preset_name: str | None,
+    search_space: str | None,
+    image_size: int | None,
+    init: Path | None,
+    seed: int | None,
+) -> tuple[ZooSettings, SearchSpace]:
+    """What the zoo keeps, or will keep; flags that disagree with a zoo that is there are refused."""
+    if Zoo.exists(zoo):
+        store = Zoo.open(zoo)
+        kept = store.settings
+        _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
+        space = make_search_space(kept.search_space, kept.width, init, kept.seed)
+        refuse_other_start(store, space)
+        return kept, space
+    chosen = preset(preset_name or "laptop")
+    chosen = replace(
+        chosen, search_space=search_space or chosen.search_space, image_size=image_size or chosen.image_size
+    )
+    space = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
+    space.costs(space.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
+    return ZooSettings(
+        zoo_id=uuid.uuid4().hex,
+        preset=preset_name or "laptop",
+        schema=Zoo.SCHEMA_VERSION,
+        search_space=space.name,
+        width=space.width,
+        image_size=chosen.image_size,
+        recipe=asdict(chosen.recipe),
+        supernet=space.supernet_hash,
+        noise=noise_hash(chosen.image_size),
+        seed=seed or 0,
+    ), space
+
+
+def _refuse_disagreement(
+    zoo: str,
+    kept: ZooSettings,
+    preset_name: str | None,
+    search_space: str | None,
+    image_size: int | None,
+    seed: int | None,
+) -> None:
+    flags = {"preset": preset_name, "search_space": search_space, "image_size": image_size, "seed": seed}
+    for name, value in flags.items():
+        if value is not None and value != getattr(kept, name):
+            flag = "--" + name.replace("_", "-")
+            raise ConfigError(
+                f"{zoo} keeps {flag} {getattr(kept, name)} and {value} was asked for: leave {flag} out, "
+                f"or begin another zoo with another --zoo"
+            )
+
+
+def _measure_latencies(store: Zoo, rows: Sequence[Row], plan: BuildPlan) -> None:
+    """The machine is quiet now: measure the networks that this device has not timed yet."""
+    timed = {latency.key for latency in store.latencies() if latency.device == device_name()}
+    missing = [row for row in rows if row.key not in timed]
+    store.write_latencies(measure_rows(missing, plan.search_space, plan.settings.image_size))

@@ -1,0 +1,63 @@
+"""`tans build-zoo --dry-run`: what a build would cost, from a few timed steps; nothing is trained."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from pipeline.growing.build_zoo import BuildPlan
+from pipeline.running.threads import one_thread
+from tans_core.search_space.space import SearchSpace
+from tans_core.training.loop import CPU, to_device
+from tans_core.training.recipe import Recipe
+
+SAMPLES = 200  # random networks, for mean costs
+TIMED_STEPS = 3
+OVERHEAD = 1.2  # evaluation, batch norm, response, writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Pairs still to be trained, and what they would take on this machine's processor."""
+
+    pairs: int
+    workers: int
+    pair_seconds: float
+    wall_s: float
+    storage_bytes: int
+
+
+def estimate(plan: BuildPlan, workers: int) -> Estimate:
+    """Time some training steps of one random network and scale by multiply-accumulates, images and epochs."""
+    recipe, size = Recipe(**plan.settings.recipe), plan.settings.image_size
+    space = plan.search_space
+    generator = torch.Generator().manual_seed(0)
+    topology_CT = space.sample(SAMPLES, generator)
+    params_C, flops_C = space.costs(topology_CT, size, 10)
+    per_flop_s = _seconds_per_image(space, topology_CT[0].tolist(), size, recipe.batch_size) / flops_C[0].item()
+    images = [len(dataset.train[: recipe.max_train_images]) for dataset in plan.datasets]
+    image_passes = recipe.epochs * sum(images) / len(images)
+    pairs = max(0, plan.rows_at_end - plan.rows_there)
+    pair_seconds = pairs * OVERHEAD * image_passes * flops_C.double().mean().item() * per_flop_s
+    return Estimate(
+        pairs=pairs,
+        workers=workers,
+        pair_seconds=pair_seconds,
+        wall_s=pair_seconds / workers,
+        storage_bytes=int(4 * pairs * params_C.double().mean().item()),
+    )
+
+
+def _seconds_per_image(space: SearchSpace, topology: list[int], size: int, batch: int) -> float:
+    """Forward and backward on one thread, the first step left out."""
+    with one_thread():
+        network = to_device(space.random_subnet(space.architecture(topology), 10, torch.Generator()), CPU)
+        images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
+        took_s = []
+        for _ in range(1 + TIMED_STEPS):
+            began = time.perf_counter()
+            network(images).sum().backward()
+            took_s.append(time.perf_counter() - began)
+    return min(took_s[1:]) / batch

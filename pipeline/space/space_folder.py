@@ -1,0 +1,164 @@
+"""A space as a folder: config.json, encoders.safetensors, index.arrow, metrics.json; nothing in it names a place.
+
+config.json is written last and holds the hashes of the other two, so that a folder is whole or says that it is not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from pipeline.running.files import write_whole
+from tans_core.cross_modal.encoders import SpaceModel, SpaceShape
+from tans_core.cross_modal.trained_space import TrainedSpace
+from tans_core.errors import SpaceError, WeightsError
+from tans_core.records import content_hash
+from tans_core.retrieval.index import Index
+from tans_core.training.weights import decode_weights, encode_weights, load_into
+
+SCHEMA = 1
+
+_ENCODERS, _INDEX, _METRICS, _CONFIG = "encoders.safetensors", "index.arrow", "metrics.json", "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceIdentity:
+    """What a space was made of; the zoo by its own identity, wherever it lies."""
+
+    zoo_id: str
+    zoo_version: int
+    search_space: str
+    image_size: int
+    backbone: str  # hash of the weights that gave the features
+    seed: int
+    workers: int
+    config: dict[str, Any]  # asdict(SpaceConfig)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Space:
+    """A space as search needs it: encoders, and the rows' places, which stay on the disk until they are read."""
+
+    identity: SpaceIdentity
+    model: SpaceModel
+    index: Index
+
+
+def save_space(
+    folder: Path, identity: SpaceIdentity, trained: TrainedSpace, zoo: str, metrics: Mapping[str, Any]
+) -> None:
+    """Write a space, over an older one where there is one.
+
+    Args:
+        zoo: where the zoo lies now, kept relative to the folder, for people.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoders = encode_weights(trained.model.state_dict())
+    index = _index_bytes(trained)
+    config = {
+        "schema": SCHEMA,
+        **asdict(identity),
+        "zoo": zoo if "://" in zoo else os.path.relpath(zoo, folder),
+        "shape": asdict(trained.model.shape),
+        "blake2b": {_ENCODERS: content_hash(encoders), _INDEX: content_hash(index)},
+    }
+    write_whole(folder / _ENCODERS, encoders)
+    write_whole(folder / _INDEX, index)
+    write_whole(folder / _METRICS, _json_bytes(metrics))
+    write_whole(folder / _CONFIG, _json_bytes(config))
+
+
+def load_space(folder: Path) -> Space:
+    """Read a space; its files are compared with their hashes first.
+
+    Raises:
+        SpaceError: there is none, it is damaged, or of a newer schema.
+    """
+    config = _config(folder)
+    try:
+        for name, expected in config["blake2b"].items():
+            if content_hash((folder / name).read_bytes()) != expected:
+                raise SpaceError(f"{folder / name} is not what {_CONFIG} says: {_AGAIN}")
+        model = SpaceModel(SpaceShape(**config["shape"]))
+        load_into(model, decode_weights((folder / _ENCODERS).read_bytes()))
+    except (OSError, WeightsError) as error:
+        raise SpaceError(f"the space in {folder} is damaged ({error}): {_AGAIN}") from error
+    return Space(identity=_identity(config), model=model.eval(), index=_read_index(folder / _INDEX))
+
+
+def whole_space(folder: Path) -> SpaceIdentity | None:
+    """What the space in a folder was made of; None where there is none that can be read."""
+    try:
+        return load_space(folder).identity
+    except SpaceError:
+        return None
+
+
+def saved_metrics(folder: Path) -> dict[str, Any]:
+    """metrics.json of a space."""
+    return json.loads((folder / _METRICS).read_bytes())
+
+
+_AGAIN = "make it again with `tans meta-train`"
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / _CONFIG
+    if not path.exists():
+        raise SpaceError(
+            f"no space in {folder}: there is no {_CONFIG}; `tans meta-train --zoo URI --out DIR` makes one"
+        )
+    try:
+        config = json.loads(path.read_bytes())
+        schema = config["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SpaceError(f"{path} cannot be read ({error}): {_AGAIN}") from error
+    if schema > SCHEMA:
+        raise SpaceError(f"{path} is of schema {schema} and this tans knows {SCHEMA}: use a newer tans")
+    return config
+
+
+def _identity(config: Mapping[str, Any]) -> SpaceIdentity:
+    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__})
+
+
+def _index_bytes(trained: TrainedSpace) -> bytes:
+    dim = trained.embedding_RE.shape[1]
+    values = pa.array(trained.embedding_RE.contiguous().numpy().reshape(-1))
+    table = pa.table(
+        {"key": list(trained.keys), "embedding": pa.FixedSizeListArray.from_arrays(values, dim)}
+    ).combine_chunks()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.getvalue().to_pybytes()
+
+
+def _read_index(path: Path) -> Index:
+    """The index over the mapped file: vectors are read where a search needs them."""
+    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    vectors = table["embedding"].combine_chunks()
+    values = vectors.flatten().to_numpy(zero_copy_only=True).reshape(len(table), -1)
+    assert values.dtype == np.float32
+    return Index(table["key"].to_pylist(), _read_only(values))
+
+
+def _read_only(values: np.ndarray) -> Tensor:
+    """A tensor over a mapped file. Nobody writes to it, which torch cannot promise and so warns of."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+        return torch.from_numpy(values)
+
+
+def _json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()

@@ -1,0 +1,113 @@
+"""`tans zoo show`: what is in a zoo, and what happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pipeline.zoo import Zoo
+from pipeline.zoo.journal_words import in_words
+from tans_core.records import ZooSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownRow:
+    key: str
+    dataset: str
+    source: str
+    val_accuracy: float
+    val_total: int
+    test_accuracy: float
+    test_total: int
+    params: int
+    flops: int
+    latency_ms: float | None  # median on the device measured last
+    chosen_by: str
+    predicted_accuracy: float | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownZoo:
+    """A zoo at its newest version, best rows of each dataset first."""
+
+    uri: str
+    version: int
+    settings: ZooSettings
+    datasets: int  # once seen
+    datasets_with_rows: int
+    failures: int  # pairs left
+    rows: tuple[ShownRow, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownEvent:
+    """An event of the journal, in words and whole."""
+
+    time: datetime  # UTC
+    kind: str
+    run: str
+    words: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownJournal:
+    """What happened to a zoo, first to last."""
+
+    uri: str
+    events: tuple[ShownEvent, ...]
+
+
+def show_journal(zoo: str) -> ShownJournal:
+    """Read a zoo's journal.
+
+    Raises:
+        ZooError: there is no zoo, or it is of a newer schema.
+    """
+    store = Zoo.open(zoo)
+    events = [
+        ShownEvent(time=each.time, kind=each.kind, run=each.run, words=in_words(each), payload=each.payload)
+        for each in store.journal.events()
+    ]
+    return ShownJournal(uri=store.uri, events=tuple(events))
+
+
+def show_zoo(zoo: str) -> ShownZoo:
+    """Read a zoo.
+
+    Raises:
+        ZooError: there is none, or it is of a newer schema.
+    """
+    store = Zoo.open(zoo)
+    snapshot = store.snapshot()
+    latency_ms = {latency.key: latency.p50_ms for latency in store.latencies()}
+    rows = [
+        ShownRow(
+            key=row.key,
+            dataset=row.dataset_name,
+            source=row.source,
+            val_accuracy=row.val_accuracy,
+            val_total=row.val_total,
+            test_accuracy=row.test_accuracy,
+            test_total=sum(row.test_total_by_class),
+            params=row.costs.params,
+            flops=row.costs.flops,
+            latency_ms=latency_ms.get(row.key),
+            chosen_by=row.choice.chosen_by,
+            predicted_accuracy=row.choice.predicted_mean,
+            reason=row.choice.reason,
+        )
+        for row in snapshot.rows
+    ]
+    events = store.journal.events()
+    return ShownZoo(
+        uri=store.uri,
+        version=snapshot.version,
+        settings=snapshot.settings,
+        datasets=len(snapshot.datasets),
+        datasets_with_rows=len({row.identity.fingerprint for row in snapshot.rows}),
+        failures=sum(event.kind == "failure" and event.payload["final"] for event in events),
+        rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
+    )

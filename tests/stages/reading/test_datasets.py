@@ -1,0 +1,61 @@
+"""`tans datasets`: what is said and drawn before anything is trained."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.cli import run
+from pipeline.reading.contact_sheet import draw_contact_sheet
+from pipeline.reading.read import read_dataset
+from tests.trees import plant, several
+
+
+def test_the_contact_sheet_shows_the_pixels_that_a_network_will_see(tmp_path):
+    root = plant(tmp_path / "set", {"cats \x1b[31m/": several("c", 9), "dogs " + "x" * 90 + "/": several("d", 9)})
+    dataset = read_dataset(f"folder:{root}", 64)
+    draw_contact_sheet([dataset, dataset], tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("RGB"))
+    windows = np.lib.stride_tricks.sliding_window_view(sheet, (64, 64, 3))[:, :, 0]
+    for side in (dataset.train, dataset.validation, dataset.test):
+        tile = dataset.images[side[0]].expand(3, -1, -1).permute(1, 2, 0).numpy()
+        corners = (windows[:, :, 20, 20] == tile[20, 20]).all(axis=-1) & (windows[:, :, 40, 31] == tile[40, 31]).all(-1)
+        assert any((windows[place] == tile).all() for place in map(tuple, np.argwhere(corners)))
+
+
+def test_small_pictures_are_enlarged_by_a_whole_factor(tmp_path):
+    root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
+    draw_contact_sheet([read_dataset(f"folder:{root}", 8)], tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    left, top = 190, 40  # of the first tile
+    tile = sheet[top : top + 64, left : left + 64]
+    assert (tile == np.repeat(np.repeat(tile[::8, ::8], 8, 0), 8, 1)).all()
+
+
+def test_the_command_draws_and_says_it_all_in_json(tmp_path):
+    root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5), "dogs/a\nb.jpg": b"<html>"})
+    sheet, summary = tmp_path / "sheet.png", tmp_path / "summary.json"
+    assert run(["datasets", f"folder:{root}", "--pictures", str(sheet), "--json", str(summary)]) == 0
+    assert Image.open(sheet).width > 500
+    (said,) = json.loads(summary.read_text())
+    assert said["report"]["skipped"] == [{"reason": "is HTML, not a picture", "paths": ["dogs/a\nb.jpg"]}]
+
+
+def test_a_sheet_that_cannot_be_written(tmp_path, capfd):
+    root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
+    assert run(["datasets", f"folder:{root}", "--pictures", str(tmp_path / "gone" / "sheet.png")]) == 1
+    assert str(Path("gone") / "sheet.png") in capfd.readouterr().err
+
+
+def test_the_ten_lines_for_arrays_in_the_docs_write_a_dataset(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (20, 6, 8), dtype=np.uint8)
+    np.savez("digits.npz", images=images, labels=np.arange(20) % 2)
+    exec(lines, {})
+    dataset = read_dataset("parquet:digits.parquet", 8)
+    assert dataset.class_names == ("0", "1")
+    assert len(dataset.images) == 20
