@@ -57,13 +57,13 @@ def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     store = Zoo.open(zoo)
     row = find_row(store, task.row)
-    space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    search_space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
     dataset = open_dataset(task.spec, IMAGE_SIZE)
     recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror)
     run = run_from(
         task.start,
-        space,
-        space.architecture(row.identity.topology),
+        search_space,
+        search_space.architecture(row.identity.topology),
         store.load_weights(row),
         dataset,
         recipe,

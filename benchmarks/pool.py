@@ -33,10 +33,10 @@ def bare_worker(specs: list[str], image_size: int, queue, out: Path) -> None:
     torch.set_num_threads(1)
     os.nice(RAYS_NICENESS)
     datasets = {dataset.fingerprint: dataset for dataset in open_datasets(specs, image_size)}
-    space = None
+    search_space = None
     while (identity := queue.get()) is not None:
-        space = space or make_search_space(identity.search_space, identity.width)
-        pair, _ = train_pair(identity, datasets[identity.fingerprint], space)
+        search_space = search_space or make_search_space(identity.search_space, identity.width)
+        pair, _ = train_pair(identity, datasets[identity.fingerprint], search_space)
         (out / f"{identity.key}.safetensors").write_bytes(pair.weights)
 
 

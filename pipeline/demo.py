@@ -90,7 +90,7 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
     """The row's architecture fine-tuned on the query from its own, the zoo's starting, and random weights."""
     store = Zoo.open(zoo)
     row = find_row(store, key)
-    space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    search_space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
     recipe = replace(
         Recipe(**row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
     )
@@ -100,8 +100,8 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
         say(f"fine-tuning on {query.name} from {start} weights")
         runs[start] = run_from(
             start,
-            space,
-            space.architecture(row.identity.topology),
+            search_space,
+            search_space.architecture(row.identity.topology),
             store.load_weights(row),
             query,
             recipe,

@@ -12,22 +12,22 @@ from tans_core.training.recipe import Recipe
 
 
 def pair_jobs(
-    datasets: list[ImageDataset], space: SearchSpace, recipe: Recipe | None = None, deadline_s: float = 100
+    datasets: list[ImageDataset], search_space: SearchSpace, recipe: Recipe | None = None, deadline_s: float = 100
 ) -> list[Job]:
     """One job a dataset."""
     recipe = recipe or Recipe(epochs=1, mirror=False, batch_size=16)
-    topologies = space.sample(len(datasets), torch.Generator().manual_seed(0)).tolist()
+    topologies = search_space.sample(len(datasets), torch.Generator().manual_seed(0)).tolist()
     jobs = []
     for number, (dataset, topology) in enumerate(zip(datasets, topologies)):
         identity = PairIdentity(
             fingerprint=dataset.fingerprint,
-            search_space=space.name,
+            search_space=search_space.name,
             topology=tuple(topology),
-            width=space.width,
+            width=search_space.width,
             image_size=dataset.image_size,
             mode="standalone",
             recipe=asdict(recipe),
-            supernet=space.supernet_hash,
+            supernet=search_space.supernet_hash,
             seed=0,
         )
         choice = Choice(Candidate(dataset.fingerprint, tuple(topology)), number, "random", "a test's")

@@ -89,11 +89,11 @@ def plan_build(
     assert wanted is not None
     if wanted < 1:
         raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
-    settings, space = _settings(zoo, preset_name, search_space, image_size, init, seed)
+    settings, made = _settings(zoo, preset_name, search_space, image_size, init, seed)
     there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
     return BuildPlan(
         settings=settings,
-        search_space=space,
+        search_space=made,
         datasets=tuple(read_datasets(datasets, settings.image_size, _leave_out)),
         rows_there=there,
         rows_at_end=wanted + (there if more is not None else 0),
@@ -326,27 +326,27 @@ def _settings(
         store = Zoo.open(zoo)
         kept = store.settings
         _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
-        space = make_search_space(kept.search_space, kept.width, init, kept.seed)
-        refuse_other_start(store, space)
-        return kept, space
+        made = make_search_space(kept.search_space, kept.width, init, kept.seed)
+        refuse_other_start(store, made)
+        return kept, made
     chosen = preset(preset_name or "laptop")
     chosen = replace(
         chosen, search_space=search_space or chosen.search_space, image_size=image_size or chosen.image_size
     )
-    space = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
-    space.costs(space.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
+    made = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
+    made.costs(made.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
     return ZooSettings(
         zoo_id=uuid.uuid4().hex,
         preset=preset_name or "laptop",
         schema=Zoo.SCHEMA_VERSION,
-        search_space=space.name,
-        width=space.width,
+        search_space=made.name,
+        width=made.width,
         image_size=chosen.image_size,
         recipe=asdict(chosen.recipe),
-        supernet=space.supernet_hash,
+        supernet=made.supernet_hash,
         noise=noise_hash(chosen.image_size),
         seed=seed or 0,
-    ), space
+    ), made
 
 
 def _refuse_disagreement(

@@ -32,11 +32,11 @@ class Estimate:
 def estimate(plan: BuildPlan, workers: int) -> Estimate:
     """Time some training steps of one random network and scale by multiply-accumulates, images and epochs."""
     recipe, size = Recipe(**plan.settings.recipe), plan.settings.image_size
-    space = plan.search_space
+    search_space = plan.search_space
     generator = torch.Generator().manual_seed(0)
-    topology_CT = space.sample(SAMPLES, generator)
-    params_C, flops_C = space.costs(topology_CT, size, 10)
-    per_flop_s = _seconds_per_image(space, topology_CT[0].tolist(), size, recipe.batch_size) / flops_C[0].item()
+    topology_CT = search_space.sample(SAMPLES, generator)
+    params_C, flops_C = search_space.costs(topology_CT, size, 10)
+    per_flop_s = _seconds_per_image(search_space, topology_CT[0].tolist(), size, recipe.batch_size) / flops_C[0].item()
     images = [len(dataset.train[: recipe.max_train_images]) for dataset in plan.datasets]
     image_passes = recipe.epochs * sum(images) / len(images)
     pairs = max(0, plan.rows_at_end - plan.rows_there)
@@ -50,10 +50,10 @@ def estimate(plan: BuildPlan, workers: int) -> Estimate:
     )
 
 
-def _seconds_per_image(space: SearchSpace, topology: list[int], size: int, batch: int) -> float:
+def _seconds_per_image(search_space: SearchSpace, topology: list[int], size: int, batch: int) -> float:
     """Forward and backward on one thread, the first step left out."""
     with one_thread():
-        network = to_device(space.random_subnet(space.architecture(topology), 10, torch.Generator()), CPU)
+        network = to_device(search_space.random_subnet(search_space.architecture(topology), 10, torch.Generator()), CPU)
         images = torch.zeros(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
         took_s = []
         for _ in range(1 + TIMED_STEPS):

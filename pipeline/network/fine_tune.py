@@ -66,24 +66,26 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
         raise ConfigError(f"--out {out} cannot be a folder ({error.strerror}): name another") from error
     store = Zoo.open(zoo)
     found = find_row(store, row)
-    space = make_search_space(found.identity.search_space, found.identity.width)
+    search_space = make_search_space(found.identity.search_space, found.identity.width)
     dataset = read_dataset(spec, found.identity.image_size)
     mirror = keeps_class_when_mirrored(dataset, lite0_backbone())
     recipe = replace(Recipe(**found.identity.recipe), epochs=epochs, mirror=mirror, max_train_images=None)
     key = f"{found.key}/{dataset.fingerprint}/{epochs}"
-    architecture = space.architecture(found.identity.topology)
-    network = to_device(transfer(space, architecture, store.load_weights(found), len(dataset.class_names), key), CPU)
+    architecture = search_space.architecture(found.identity.topology)
+    network = to_device(
+        transfer(search_space, architecture, store.load_weights(found), len(dataset.class_names), key), CPU
+    )
     say(f"fine-tuning {found.key} of {found.dataset_name} on {len(dataset.train)} images of {dataset.name}")
     fitted = fit(
         network,
         dataset,
-        space,
+        search_space,
         recipe,
         key=key,
         evaluate_on=dataset.validation,
         evaluate_at=range(1, epochs + 1),
     )
-    test = evaluate(network, ImageBatches(dataset, space, CPU), dataset.test, len(dataset.class_names))
+    test = evaluate(network, ImageBatches(dataset, search_space, CPU), dataset.test, len(dataset.class_names))
     summary = FineTuned(
         dataset=dataset.name,
         row=found.key,
@@ -96,22 +98,22 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
         val_accuracy_by_epoch=tuple(point.val_correct / point.val_total for point in fitted.curve if point.val_total),  # type: ignore[operator]
         out=str(out),
     )
-    _export(network, space, dataset, found, summary, out)
+    _export(network, search_space, dataset, found, summary, out)
     return summary
 
 
 def _export(
-    network: nn.Module, space: SearchSpace, dataset: ImageDataset, row: Row, summary: FineTuned, out: Path
+    network: nn.Module, search_space: SearchSpace, dataset: ImageDataset, row: Row, summary: FineTuned, out: Path
 ) -> None:
     """Weights and one JSON beside them: enough to load the network with torch and `ofa` alone."""
     config = {
-        "network": space.export_config(network),
+        "network": search_space.export_config(network),
         "class_names": dataset.class_names,
         "preprocessing": {
             "image_size": dataset.image_size,
             "resize": "longest side to image_size, centred on grey 127",
-            "mean": torch.as_tensor(space.input_mean).tolist(),
-            "std": torch.as_tensor(space.input_std).tolist(),
+            "mean": torch.as_tensor(search_space.input_mean).tolist(),
+            "std": torch.as_tensor(search_space.input_std).tolist(),
         },
         "from": {"row": row.key, "dataset": row.dataset_name, "topology": row.identity.topology},
         "accuracy": asdict(summary),

@@ -36,9 +36,9 @@ def load_network(zoo: str, key: str) -> nn.Module:
     """
     store = Zoo.open(zoo)
     row = find_row(store, key)
-    space = make_search_space(row.identity.search_space, row.identity.width)
-    network = space.random_subnet(
-        space.architecture(row.identity.topology), len(row.class_names), torch.Generator().manual_seed(0)
+    search_space = make_search_space(row.identity.search_space, row.identity.width)
+    network = search_space.random_subnet(
+        search_space.architecture(row.identity.topology), len(row.class_names), torch.Generator().manual_seed(0)
     )
     load_into(network, store.load_weights(row))
     return network.eval()

@@ -43,18 +43,18 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     """
     store = Zoo.open(zoo)
     settings = store.settings
-    space = make_search_space(settings.search_space, settings.width, init, settings.seed)
-    problems = list(verify_weights(store, space))
+    search_space = make_search_space(settings.search_space, settings.width, init, settings.seed)
+    problems = list(verify_weights(store, search_space))
     snapshot = store.snapshot()
     rows = snapshot.rows
     again = rows[:: max(1, len(rows) // retrain)][:retrain] if retrain else ()
     if again:
-        refuse_other_start(store, space)
+        refuse_other_start(store, search_space)
     progress = Progress()
     with one_thread():
         for number, row in enumerate(again, start=1):
             progress.show(f"training {row.key} again ({number} of {len(again)})")
-            problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, space)
+            problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, search_space)
     return Verdict(rows=len(rows), retrained=len(again), problems=tuple(problems))
 
 
@@ -93,11 +93,11 @@ def refuse_other_start(zoo: Zoo, search_space: SearchSpace) -> None:
         )
 
 
-def _trained_again(spec: str, row: Row, space: SearchSpace) -> list[str]:
+def _trained_again(spec: str, row: Row, search_space: SearchSpace) -> list[str]:
     dataset = read_dataset(spec, row.identity.image_size)
     if dataset.fingerprint != row.identity.fingerprint:
         return [f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"]
-    trained, _ = train_pair(row.identity, dataset, space)
+    trained, _ = train_pair(row.identity, dataset, search_space)
     if trained.val_correct_by_class == row.val_correct_by_class:
         return []
     return [

@@ -68,7 +68,7 @@ class RandomChooser:
     def __init__(self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, seed: int) -> None:
         self.refit_seconds: list[float] = []
         self._datasets = tuple(datasets)
-        self._space = search_space
+        self._search_space = search_space
         self._seed = seed
         self._used = UsedPairs([dataset.fingerprint for dataset in datasets], search_space)
 
@@ -81,7 +81,7 @@ class RandomChooser:
     def propose(self, decision: int, pending: Sequence[Candidate]) -> Choice | None:
         generator = _generator(self._seed, str(decision))
         order = torch.randperm(len(self._datasets), generator=generator).tolist()
-        candidate = _first_new(self._datasets, order, self._space, self._used.with_pending(pending), generator)
+        candidate = _first_new(self._datasets, order, self._search_space, self._used.with_pending(pending), generator)
         if candidate is None:
             return None
         return Choice(candidate, decision, "random", "control: dataset uniform, network by the space's sampler")
@@ -103,7 +103,7 @@ class HypervolumeChooser:
     ) -> None:
         self.random_start = min(20, max(8, ceil(len(datasets) / 4)))
         self._datasets = tuple(datasets)
-        self._space = search_space
+        self._search_space = search_space
         self._seed = seed
         self._used = UsedPairs([dataset.fingerprint for dataset in datasets], search_space)
         self._encoder = PairEncoder(datasets, search_space, image_size)
@@ -142,7 +142,7 @@ class HypervolumeChooser:
             )
         fronts = self._fronts(rows, _levels(rows, posterior))
         candidates = propose_candidates(
-            self._space, [rows.topology_NT[front.indices] for front in fronts], used, generator
+            self._search_space, [rows.topology_NT[front.indices] for front in fronts], used, generator
         )
         network_QF = self._encoder.networks(candidates.topology_QT)
         best = best_candidates(
@@ -159,7 +159,7 @@ class HypervolumeChooser:
         count = len(self._datasets)
         order = torch.randperm(count, generator=_generator(self._seed, "start")).tolist()
         turn = decision % max(count, 1)
-        candidate = _first_new(self._datasets, order[turn:] + order[:turn], self._space, used, generator)
+        candidate = _first_new(self._datasets, order[turn:] + order[:turn], self._search_space, used, generator)
         if candidate is None:
             return None
         if why is not None:

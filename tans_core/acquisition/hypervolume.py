@@ -29,7 +29,7 @@ class CostScale:
     """Costs as quantiles among random networks of a search space: 0 the smallest drawn, 1 the largest."""
 
     def __init__(self, search_space: SearchSpace, image_size: int) -> None:
-        self._space = search_space
+        self._search_space = search_space
         self._image_size = image_size
         drawn_ST = search_space.sample(SCALE_SAMPLES, torch.Generator().manual_seed(0))
         self._steps = [_quantiles(cost_S) for cost_S in self._costs(drawn_ST)]
@@ -40,7 +40,7 @@ class CostScale:
         return torch.from_numpy(np.stack(scaled, axis=1))
 
     def _costs(self, topology_NT: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        params_N, flops_N = self._space.costs(topology_NT, self._image_size, SCALE_CLASSES)
+        params_N, flops_N = self._search_space.costs(topology_NT, self._image_size, SCALE_CLASSES)
         return params_N.numpy().astype(np.float64), flops_N.numpy().astype(np.float64)
 
 

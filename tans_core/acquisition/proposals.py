@@ -32,7 +32,7 @@ class UsedPairs:
 
     def __init__(self, fingerprints: Sequence[str], search_space: SearchSpace) -> None:
         self._index = {fingerprint: index for index, fingerprint in enumerate(fingerprints)}
-        self._space = search_space
+        self._search_space = search_space
         self._factors = np.random.default_rng(0).integers(-(2**62), 2**62, search_space.topology_length + 1) * 2 + 1
         self._keys: set[int] = set()
 
@@ -44,7 +44,7 @@ class UsedPairs:
         """
         if candidate.fingerprint not in self._index:
             return None
-        return self._index[candidate.fingerprint], self._space.architecture(candidate.topology).topology
+        return self._index[candidate.fingerprint], self._search_space.architecture(candidate.topology).topology
 
     def add(self, candidate: Candidate) -> tuple[int, tuple[int, ...]] | None:
         """Take in a pair; returns where it is, as `located`."""
@@ -55,7 +55,7 @@ class UsedPairs:
 
     def with_pending(self, pending: Sequence[Candidate]) -> UsedPairs:
         """These and the pending ones, as a new set."""
-        both = UsedPairs(list(self._index), self._space)
+        both = UsedPairs(list(self._index), self._search_space)
         both._keys = set(self._keys)
         for candidate in pending:
             both.add(candidate)

@@ -26,7 +26,7 @@ from tans_core.search_space.depthwise import use_fast_depthwise
 from tans_core.search_space.topology import Layout
 
 
-class ElasticSpace:
+class ElasticSearchSpace:
     """The parts of the promise of a search space that do not depend on its family of networks.
 
     The supernet's classifier is the identity: as a network it gives its penultimate features.

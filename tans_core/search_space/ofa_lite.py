@@ -26,7 +26,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.records import Architecture
-from tans_core.search_space.elastic import ElasticSpace, brief, read_state
+from tans_core.search_space.elastic import ElasticSearchSpace, brief, read_state
 from tans_core.search_space.topology import Layout
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the package's weights
@@ -38,7 +38,7 @@ _LITE0_KERNELS = (3, 5, 3, 5, 5, 3)
 _LAYOUT = Layout(stage_blocks=(4, 4, 4, 4, 4), fixed_blocks=1)
 
 
-class OfaLite(ElasticSpace):
+class OfaLite(ElasticSearchSpace):
     """The default search space. Image sizes are multiples of 32."""
 
     name = "ofa-lite"

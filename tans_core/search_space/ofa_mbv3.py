@@ -9,14 +9,14 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from torch import Tensor, nn
 
 from tans_core.errors import ConfigError, WeightsError
-from tans_core.search_space.elastic import ElasticSpace, brief, draw_weights, read_state
+from tans_core.search_space.elastic import ElasticSearchSpace, brief, draw_weights, read_state
 from tans_core.search_space.topology import Layout
 
 _WIDTHS = (1.0, 1.2)
 _IMAGENET_CLASSES = 1000
 
 
-class OfaMobileNetV3(ElasticSpace):
+class OfaMobileNetV3(ElasticSearchSpace):
     """The paper's search space: 20 blocks in 5 stages, width 1.0 or 1.2."""
 
     name = "ofa-mbv3"

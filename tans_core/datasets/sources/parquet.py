@@ -25,7 +25,7 @@ from tans_core.datasets.sources.layout import nfc, split_of
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.errors import DatasetError
 
-STARTER = Path(__file__).parent / "starter"
+STARTER = Path(__file__).parents[1] / "starter"
 _ROWS = 512  # read at a time
 _SHARD = re.compile(r"(?P<side>.+?)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]+)?\.parquet")
 

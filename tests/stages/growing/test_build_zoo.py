@@ -171,11 +171,13 @@ def test_e4_the_number_of_a_decision_is_never_used_twice(tmp_path, monkeypatch):
 
 
 def test_e6_when_all_networks_are_used_up_the_build_ends_and_says_so(tmp_path, monkeypatch, capfd):
-    space = make_search_space("ofa-lite")
-    four = space.sample(4, torch.Generator().manual_seed(1))
-    monkeypatch.setattr(space, "sample", lambda count, random: four[torch.randint(4, (count,), generator=random)])
-    monkeypatch.setattr(space, "mutate", lambda parents, random: space.sample(len(parents), random))
-    monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: space)
+    search_space = make_search_space("ofa-lite")
+    four = search_space.sample(4, torch.Generator().manual_seed(1))
+    monkeypatch.setattr(
+        search_space, "sample", lambda count, random: four[torch.randint(4, (count,), generator=random)]
+    )
+    monkeypatch.setattr(search_space, "mutate", lambda parents, random: search_space.sample(len(parents), random))
+    monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
     build = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", SPECS[0], "--pairs", "80", "--workers", "0"]
     summary = tmp_path / "summary.json"
     assert run([*build, "--preset", "smoke", "--json", str(summary)]) == 0

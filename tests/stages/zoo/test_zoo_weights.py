@@ -120,17 +120,17 @@ def test_orphans_are_files_without_a_row(tmp_path: Path):
 
 
 @pytest.fixture(scope="module")
-def space() -> SearchSpace:
+def search_space() -> SearchSpace:
     return make_search_space(SETTINGS.search_space)
 
 
-def real_outcome(space: SearchSpace, number: int, weights: bytes | None = None) -> Outcome:
+def real_outcome(search_space: SearchSpace, number: int, weights: bytes | None = None) -> Outcome:
     """A pair with a network of the search space."""
-    topology = tuple(space.sample(2, torch.Generator().manual_seed(3))[number].tolist())
+    topology = tuple(search_space.sample(2, torch.Generator().manual_seed(3))[number].tolist())
     example = outcome(number)
     identity = PairIdentity(**{**vars(example.job.identity), "topology": topology})
     if weights is None:
-        network = space.random_subnet(space.architecture(topology), 3, torch.Generator().manual_seed(0))
+        network = search_space.random_subnet(search_space.architecture(topology), 3, torch.Generator().manual_seed(0))
         weights = encode_weights(network.state_dict())
     choice = Choice(Candidate(identity.fingerprint, topology), number, "random", "the start")
     job = Job(**{**vars(example.job), "key": identity.key, "identity": identity, "choice": choice})
@@ -138,26 +138,26 @@ def real_outcome(space: SearchSpace, number: int, weights: bytes | None = None) 
     return Outcome(job=job, worker="trainer-00", seconds=example.seconds, trained=trained)
 
 
-def test_e28_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_path: Path, space: SearchSpace):
+def test_e28_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_path: Path, search_space: SearchSpace):
     zoo = new_zoo(tmp_path)
-    rows = zoo.commit([real_outcome(space, 0), real_outcome(space, 1)], DATASETS)
-    assert list(verify_weights(zoo, space)) == []
+    rows = zoo.commit([real_outcome(search_space, 0), real_outcome(search_space, 1)], DATASETS)
+    assert list(verify_weights(zoo, search_space)) == []
 
     changed = weights_file(zoo, 0)
     whole = changed.read_bytes()
     changed.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     weights_file(zoo, 1).unlink()
     foreign = zoo.commit([outcome(2)], DATASETS)[0]  # a topology of four, and weights of another network
-    problems = list(verify_weights(zoo, space))
+    problems = list(verify_weights(zoo, search_space))
     assert len(problems) == 3
     for row, words, problem in zip([*rows, foreign], ["changed", "gone", "another network"], problems, strict=True):
         assert row.key in problem and words in problem
 
 
-def test_verify_finds_weights_of_another_shape(tmp_path: Path, space: SearchSpace):
+def test_verify_finds_weights_of_another_shape(tmp_path: Path, search_space: SearchSpace):
     zoo = new_zoo(tmp_path)
-    other = real_outcome(space, 1).trained
+    other = real_outcome(search_space, 1).trained
     assert other is not None
-    row = zoo.commit([real_outcome(space, 0, weights=other.weights)], DATASETS)[0]
-    (problem,) = verify_weights(zoo, space)
+    row = zoo.commit([real_outcome(search_space, 0, weights=other.weights)], DATASETS)[0]
+    (problem,) = verify_weights(zoo, search_space)
     assert row.key in problem and "another network" in problem
