@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials soak check format bench-pool bench-meta-test bench-reading bench-fuzz clean
+.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz clean
 
 setup: .venv/.ready
 
@@ -32,6 +32,10 @@ test: setup
 # Minutes long each: signals under Ray, 50 runs of each command. One line a scenario, also in runs/bench/trials.json.
 trials: setup
 	$(BIN)/python -m pytest -m slow -p tests.trials_report
+
+# Forty mistakes, planted one by one in a copy: does the test that each names notice it?
+mutants: setup
+	$(BIN)/python -m benchmarks.mutants
 
 # 500 smoke pairs with kills in the middle: rows, growth of times and memory, what is left over. Resumable.
 soak: setup

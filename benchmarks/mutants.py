@@ -1,0 +1,143 @@
+"""Do the tests notice? Mistakes of a table are planted in a copy of the repository; the tests they name must fail.
+
+The table stands in `benchmarks/mutations/ROOM.toml`, one `[[mutation]]` a mistake: `name` says what is wrong then,
+`file`, `old` and `new` how it comes about (`old` stands in the file exactly once), `tests` which tests must notice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from benchmarks.machine import write
+from pipeline.running.progress import say
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "benchmarks" / "mutations"
+LIMIT_S = 900.0
+SOME_FAILED = 1  # pytest's exit status; others mean that nothing was tested
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mutation:
+    """One mistake, and who must notice it."""
+
+    room: str
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]  # as pytest names them
+
+    def planted(self, text: str) -> str:
+        """The file's text with the mistake in it.
+
+        Raises:
+            ValueError: the place is not there any more, or there are several.
+        """
+        if text.count(self.old) != 1:
+            raise ValueError(f"{self.name}: in {self.file} stands {text.count(self.old)} times: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of one mistake."""
+
+    room: str
+    name: str
+    noticed: bool
+    seen: str  # the tests that failed, or what came instead
+    seconds: float
+
+
+def mutations() -> list[Mutation]:
+    """The whole table, room by room."""
+    return [
+        Mutation(room=path.stem, **{**entry, "tests": tuple(entry["tests"])})
+        for path in sorted(TABLE.glob("*.toml"))
+        for entry in tomllib.loads(path.read_text())["mutation"]
+    ]
+
+
+def plant(mutation: Mutation, files: Sequence[str], folder: Path) -> Verdict:
+    """Copy the repository's files, plant the mistake, run its tests."""
+    for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    target = folder / mutation.file
+    target.write_text(mutation.planted(target.read_text()))
+    began = time.monotonic()
+    status, output = _pytest(mutation.tests, folder)
+    failed = [line.split()[1] for line in output.splitlines() if line.startswith("FAILED ")]
+    seen = ", ".join(failed) or f"pytest ended with {status}: {output.strip().splitlines()[-1:]}"
+    return Verdict(
+        room=mutation.room,
+        name=mutation.name,
+        noticed=status == SOME_FAILED and bool(failed),
+        seen=seen,
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _pytest(tests: Sequence[str], folder: Path) -> tuple[int, str]:
+    """Exit status and output of pytest on the copy; processes that it starts see the copy too."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-m", "", "--tb=no", "-rf", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    try:
+        run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
+    except subprocess.TimeoutExpired:
+        return -1, f"not over after {LIMIT_S:.0f} s"
+    return run.returncode, run.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/mutants.json"))
+    parser.add_argument("--room", action="append", help="only this part of the table, as `search`")
+    parser.add_argument("--name", help="only mistakes whose name holds this")
+    parser.add_argument("--workers", type=int, default=2)
+    given = parser.parse_args()
+    table = [
+        each
+        for each in mutations()
+        if (not given.room or each.room in given.room) and (not given.name or given.name in each.name)
+    ]
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    files = [name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    with tempfile.TemporaryDirectory(prefix="mutants-") as place, ThreadPoolExecutor(given.workers) as pool:
+
+        def judged(numbered: tuple[int, Mutation]) -> Verdict:
+            folder = Path(place) / str(numbered[0])
+            verdict = plant(numbered[1], files, folder)
+            shutil.rmtree(folder)
+            say(f"{'noticed' if verdict.noticed else 'SURVIVED':9}{verdict.seconds:6.1f} s  {verdict.name}")
+            return verdict
+
+        sound = _pytest(sorted({test for each in table for test in each.tests}), ROOT)
+        if sound[0] != 0:
+            raise SystemExit(f"the tests fail without any mistake planted:\n{sound[1]}")
+        verdicts = list(pool.map(judged, enumerate(table)))
+    write(
+        given.out,
+        {
+            "planted": len(verdicts),
+            "noticed": sum(each.noticed for each in verdicts),
+            "mutants": [asdict(each) for each in verdicts],
+        },
+    )
+    sys.exit(0 if all(each.noticed for each in verdicts) else 1)
+
+
+if __name__ == "__main__":
+    main()
