@@ -25,7 +25,7 @@ from tans_core.datasets.found import Unread
 from tans_core.datasets.split import Unstacked
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
-RULES = 2  # of reading: raised when the same files are read differently
+RULES = 3  # of reading: raised when the same files are read differently
 _TENSORS = ("labels", "train", "validation", "test", "images")  # in the order of the file: int64 first, for alignment
 
 
