@@ -264,6 +264,8 @@ def _dataset(
         validation=validation,
         test=test,
         report=report,
+        image_hashes=bytes.fromhex("".join(image.picture.image_hash for image in images)),
+        paths="\0".join(image.path for image in images).encode("utf-8", "backslashreplace"),
     )
     return Unstacked(dataset, [image.picture for image in images])
 

@@ -1,10 +1,13 @@
 """Identity and split: equal pictures are equal datasets in any packing, and every picture is on one side."""
 
+import hashlib
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tans_core.datasets.opening import open_dataset, open_datasets
 from tans_core.errors import DatasetError
@@ -21,6 +24,18 @@ def said(dataset):
     report = dataset.report
     skipped = [f"{each.reason}: {len(each.paths)}" for each in report.skipped]
     return " | ".join([*skipped, *report.dropped_classes, *report.notes])
+
+
+def test_each_image_keeps_the_hash_of_its_picture_and_where_it_was_found(tmp_path):
+    root = plant(tmp_path, {"x/": A, "y/é/": B, "x/copy.png": encoded(picture("a0")), "y/torn.png": b"<html>"})
+    dataset = open_dataset(f"folder:{root}", 8)
+    places = dataset.paths.decode().split("\0")
+    pixels = [np.asarray(Image.open(root / place)) for place in places]
+    hashes = [hashlib.blake2b(b"uint8 (6, 8, 3) " + each.tobytes(), digest_size=16).digest() for each in pixels]
+    assert dataset.image_hashes == b"".join(hashes)
+    assert len(set(places)) == len(dataset.images) == 75
+    assert [place[0] for place in places] == [dataset.class_names[label] for label in dataset.labels]
+    assert np.array_equal(dataset.images[:, :, 1:7].permute(0, 2, 3, 1), pixels)  # 6 x 8 pixels in a square of 8
 
 
 def test_a2_one_dataset_in_every_packing_and_order(tmp_path):
