@@ -8,13 +8,13 @@ from typing import Any
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.journal_words import in_words
-from tans_core.records import ZooSettings
+from tans_core.records import ZooSettings, distinct_names
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRow:
     key: str
-    dataset: str
+    dataset: str  # its name; where several datasets have that name, with the beginning of the fingerprint
     source: str
     val_accuracy: float
     val_total: int
@@ -82,11 +82,12 @@ def show_zoo(zoo: str) -> ShownZoo:
     """
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
+    names = distinct_names(snapshot.datasets)
     latency_ms = {latency.key: latency.p50_ms for latency in store.latencies()}
     rows = [
         ShownRow(
             key=row.key,
-            dataset=row.dataset_name,
+            dataset=names[row.identity.fingerprint],
             source=row.source,
             val_accuracy=row.val_accuracy,
             val_total=row.val_total,
