@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -123,15 +121,6 @@ class DatasetRecord:
     mirror: bool  # mirrored pictures keep their class: decided on the training images
     features: Features
     image_hashes: bytes = b""  # as ImageDataset.image_hashes; empty: recorded before they were kept
-
-
-def distinct_names(datasets: Mapping[str, DatasetRecord]) -> dict[str, str]:
-    """Names for people, by fingerprint: where several datasets have one name, with the beginning of the fingerprint."""
-    often = Counter(record.name for record in datasets.values())
-    return {
-        fingerprint: record.name if often[record.name] == 1 else f"{record.name} ({fingerprint[:6]})"
-        for fingerprint, record in datasets.items()
-    }
 
 
 # --- networks -----------------------------------------------------------------------------------

@@ -13,10 +13,11 @@ from pipeline.running.progress import say
 from pipeline.space.space_folder import Space, load_space
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name
+from pipeline.zoo.show import distinct_names
 from tans_core.cross_modal.encoders import facts_of
 from tans_core.cross_modal.features import extract_features
 from tans_core.errors import ConfigError, SpaceError
-from tans_core.records import ImageDataset, Row, distinct_names
+from tans_core.records import ImageDataset, Row
 from tans_core.retrieval.constraints import Limits, RowCosts, explain_none, within
 from tans_core.retrieval.known_pictures import known_pictures
 from tans_core.retrieval.rank import Ranked, rank

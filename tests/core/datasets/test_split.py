@@ -67,11 +67,22 @@ def test_64_16_20_of_each_class_and_all_of_it(tmp_path):
     assert together.sort().values.tolist() == list(range(75))
 
 
+@pytest.mark.parametrize("test", [0, 5])
+def test_no_picture_stands_on_two_sides(test, tmp_path):
+    tree = {"train/x/": A[test:], "test/x/": A[:test], "train/y/": B[test:], "test/y/": B[:test]}
+    dataset = open_dataset(f"folder:{plant(tmp_path, tree)}", 8)
+    hashes = {dataset.image_hashes[place : place + 16] for place in range(0, len(dataset.image_hashes), 16)}
+    assert len(hashes) == len(dataset.images) == sum(map(sum, dataset.counts().values())) == 75
+
+
 def test_a4_a_given_test_part_is_kept_and_the_rest_is_dealt_80_20(tmp_path):
     tree = {"train/x/": A[:15], "val/x/": A[15:20], "test/x/": A[20:], "train/y/": B[:40], "test/y/": B[40:]}
     dataset = open_dataset(f"folder:{plant(tmp_path, tree)}", 8)
     assert dataset.counts() == {"train": [16, 32], "validation": [4, 8], "test": [5, 10]}
     assert "own split: train 55, val 5, test 15; test kept, the rest dealt" in said(dataset)
+    places = dataset.paths.decode().split("\0")
+    sides = {side: {places[each].partition("/")[0] for each in getattr(dataset, side)} for side in dataset.counts()}
+    assert sides["test"] == {"test"} and sides["train"] | sides["validation"] == {"train", "val"}
 
 
 def test_b24_the_smallest_class_stands_on_every_side(tmp_path):
