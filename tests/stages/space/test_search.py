@@ -127,3 +127,21 @@ def test_no_space_and_no_top_are_said(house, tmp_path):
         search(spec, zoo, tmp_path)
     with pytest.raises(ConfigError, match="--top must be at least 1"):
         search(spec, zoo, space, top=0)
+
+
+def test_pictures_of_the_query_that_are_in_the_zoo_are_counted_and_said(house, tmp_path, capsys):
+    spec, zoo, space = house
+    shutil.copytree(zoo, tmp_path / "zoo")
+    query, store = open_dataset(spec, SETTINGS.image_size), Zoo.open(str(tmp_path / "zoo"))
+    record = store.datasets()[WORLD.records()[TWIN].fingerprint]
+    for fingerprint, name, count in (("aa" * 16, "zebras", 24), ("bb" * 16, "fences", 5), ("cc" * 16, "fences", 2)):
+        others = bytes(range(32))
+        store.record_dataset(
+            replace(record, fingerprint=fingerprint, name=name, image_hashes=others + query.image_hashes[-16 * count :])
+        )
+    found = search(spec, store.uri, space)
+    assert found.known_pictures == {"zebras": 24, "fences (bbbbbb)": 5, "fences (cccccc)": 2}
+    said = capsys.readouterr().err
+    assert "24 of your 24 pictures are in zebras" in said and "5 of your 24 pictures are in fences (bbbbbb)" in said
+    assert "5 datasets of the zoo were recorded before" in said
+    assert search(*house).known_pictures == {}
