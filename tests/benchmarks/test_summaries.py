@@ -211,7 +211,7 @@ def test_a_process_that_is_alive_is_left_over_and_one_that_ended_is_not(sleeper:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     gone = psutil.Process(ended.pid)
     ended.wait()
-    assert soak.left_over({sleeper, gone}, wait_s=0.1) == 1
+    assert soak.left_over({sleeper, psutil.Process(), gone}, wait_s=0.1) == 2
 
 
 # --- how fast are pictures read? ----------------------------------------------------------------------
