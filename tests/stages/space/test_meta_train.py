@@ -15,9 +15,10 @@ import pytest
 
 from pipeline.space.meta_train import meta_train
 from pipeline.space.space_folder import load_space
+from pipeline.space.training_folder import Work, remove_trainings
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import SpaceConfig
-from tans_core.errors import PoolError, SpaceError, ZooError
+from tans_core.errors import ConfigError, PoolError, SpaceError, ZooError
 from tests.worlds import SETTINGS, World
 
 WORLD = World(datasets=6, rows_each=2, sources=4)
@@ -130,6 +131,41 @@ def test_a_damaged_space_is_said_and_made_again(unbroken, zoo, tmp_path):
         load_space(out)
     assert meta_train(zoo, out, config=CONFIG).rows == 12
     load_space(out)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["training/thesis.odt", "training/mine/run.json", "config.json", "metrics.json", "index.arrow", "notes.txt"],
+)
+def test_what_tans_did_not_write_is_refused_at_the_door_whatever_its_name(zoo, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}')
+    with pytest.raises(ConfigError, match=f"holds {name.split('/')[0]}, which tans did not write"):
+        meta_train(zoo, tmp_path / "out", config=CONFIG)
+    assert path.read_text() == '{"mine": 1}'
+    assert [each for each in (tmp_path / "out").rglob("*") if each.is_file()] == [path]
+
+
+def test_a_file_of_others_among_a_spaces_own_is_refused_too(unbroken, zoo, tmp_path):
+    out = tmp_path / "space"
+    shutil.copytree(unbroken[0], out)
+    (out / "index.arrow").write_text("a list of arrows")
+    with pytest.raises(ConfigError, match="holds index.arrow, which tans did not write"):
+        meta_train(zoo, out, seed=1, config=CONFIG)
+    assert (out / "index.arrow").read_text() == "a list of arrows"
+
+
+def test_what_comes_into_the_training_folder_meanwhile_stays(tmp_path):
+    ours, theirs = tmp_path / "training" / "1f", tmp_path / "training" / "2f"
+    Work(ours)
+    Work(theirs)
+    (theirs / "thesis.odt").write_text("theirs")
+    remove_trainings(tmp_path / "training")
+    assert not ours.exists() and (theirs / "thesis.odt").read_text() == "theirs"
+    (theirs / "thesis.odt").unlink()
+    remove_trainings(tmp_path / "training")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
