@@ -41,5 +41,12 @@ def command(
     return parser
 
 
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """For what computes in this process."""
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of torch (default: 1); another number, another result"
+    )
+
+
 def zoo_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--zoo", required=True, metavar="URI", help="folder or URI of the zoo")

@@ -11,7 +11,7 @@ from torch import Tensor
 from pipeline.running.progress import Progress, say
 from pipeline.running.result_folder import refuse_foreign
 from pipeline.running.signals import StopRequest, stop_on_signals
-from pipeline.running.threads import one_thread
+from pipeline.running.threads import check_threads, torch_threads
 from pipeline.space.space_folder import SpaceIdentity, is_of_space, save_space, saved_metrics, whole_space
 from pipeline.space.training_folder import TRAINING, Work, is_training, remove_trainings
 from pipeline.tracking.tracker import MlflowTracker, NoTracker, Tracker, sqlite_uri
@@ -19,6 +19,7 @@ from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState
 from tans_core.cross_modal.space_data import SpaceData, space_data
 from tans_core.cross_modal.trained_space import TrainedSpace, finish_space
+from tans_core.errors import ConfigError
 from tans_core.records import canonical_json, content_hash
 from tans_core.search_space.ofa_lite import LITE0_SHA256
 
@@ -50,6 +51,7 @@ class MetaTrainSummary:
     chosen_step: int
     steps: int
     workers: int
+    threads: int
     zoo_version: int
     wall_s: float
 
@@ -60,6 +62,7 @@ def meta_train(
     *,
     workers: int = 1,
     seed: int = 0,
+    threads: int = 1,
     config: SpaceConfig = SpaceConfig(),  # noqa: B008 (frozen)
     address: str | None = None,
     mlflow_uri: str | None = None,
@@ -69,6 +72,7 @@ def meta_train(
     Args:
         out: folder of the space; a space of an older version of the zoo is replaced when the new one is whole.
         workers: of Ray Train; 1 trains in this process, without Ray.
+        threads: of torch, where one worker trains; several have one each. Another number, another space.
         address: of a Ray cluster for several workers; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
 
@@ -80,7 +84,7 @@ def meta_train(
         Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
     with stop_on_signals(goes_on=True) as stop:
-        return _meta_train(zoo, out, workers, seed, config, address, mlflow_uri, stop)
+        return _meta_train(zoo, out, workers, seed, threads, config, address, mlflow_uri, stop)
 
 
 def _meta_train(
@@ -88,6 +92,7 @@ def _meta_train(
     out: Path,
     workers: int,
     seed: int,
+    threads: int,
     config: SpaceConfig,
     address: str | None,
     mlflow_uri: str | None,
@@ -96,7 +101,10 @@ def _meta_train(
     began = time.monotonic()
     out = Path(out).expanduser().absolute()
     refuse_foreign(out, lambda path: is_of_space(path) or is_training(path))
+    check_threads(threads)
     if workers != 1:
+        if threads != 1:
+            raise ConfigError(f"--threads {threads} goes with --workers 1 alone: several workers have one thread each")
         from pipeline.on_ray.pool import check_wish
 
         check_wish(workers, address)
@@ -112,14 +120,15 @@ def _meta_train(
         seed=seed,
         workers=workers,
         config=asdict(config),
+        threads=threads,
     )
     if whole_space(out) == identity:
         say(f"the space in {out} is of this version of the zoo already, nothing to do")
-        return MetaTrainSummary(**saved_metrics(out)["summary"])
+        return MetaTrainSummary(**{"threads": 1, **saved_metrics(out)["summary"]})
     work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))))
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:
-        with one_thread():
+        with torch_threads(threads):
             trained = _train(data, config, seed, workers, address, work, tracker, stop)
         summary = _summary(trained, identity, config, began)
         tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
@@ -221,6 +230,7 @@ def _summary(trained: TrainedSpace, identity: SpaceIdentity, config: SpaceConfig
         chosen_step=trained.chosen_step,
         steps=config.steps,
         workers=identity.workers,
+        threads=identity.threads,
         zoo_version=identity.zoo_version,
         wall_s=time.monotonic() - began,
     )

@@ -18,6 +18,8 @@ from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, confusion, fit, keep_going, seeded
 from tans_core.training.recipe import Recipe
 
+STARTS = ("retrieved", "start", "random")
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Tuned:
@@ -49,6 +51,26 @@ def transfer(
         raise WeightsError(f"these weights are of another network than {architecture.topology}")
     network.load_state_dict({**own, **body})
     return network
+
+
+def network_from(
+    start: str,
+    search_space: SearchSpace,
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    classes: int,
+    key: str,
+) -> nn.Module:
+    """The architecture as one of `STARTS` begins: from a row's `weights` (read there alone), the zoo's, or random ones.
+
+    Raises:
+        WeightsError: the weights are of another network.
+    """
+    assert start in STARTS, start
+    if start == "retrieved":
+        return transfer(search_space, architecture, weights, classes, key)
+    make = search_space.subnet if start == "start" else search_space.random_subnet
+    return make(architecture, classes, seeded(key, "classifier"))
 
 
 def tune(

@@ -77,7 +77,7 @@ def fit(
     """
     batches = ImageBatches(dataset, search_space, device)
     train_N = dataset.train[: recipe.max_train_images]
-    starts = [start for start in range(0, len(train_N), recipe.batch_size) if len(train_N) - start > 1]
+    starts = steps_of(len(train_N), recipe.batch_size)
     optimiser = _optimiser(network, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _one_cycle(recipe.epochs * len(starts), recipe.warmup))
     curve: list[CurvePoint] = []
@@ -112,6 +112,11 @@ def fit(
         if on_epoch is not None:
             on_epoch(curve[-1])
     return Fitted(tuple(curve), correct_K, total_K)
+
+
+def steps_of(images: int, batch_size: int) -> range:
+    """Where the batches of an epoch start; a last one of one image is left out, which batch norm cannot take."""
+    return range(0, images - 1, batch_size)
 
 
 def reestimate_batch_norm(

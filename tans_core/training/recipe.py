@@ -27,8 +27,8 @@ class Recipe:
         if self.epochs < 1:
             raise ConfigError(f"epochs must be at least 1, got {self.epochs}")
         if self.batch_size < 2:
-            raise ConfigError(f"batch_size must be at least 2, which batch norm needs, got {self.batch_size}")
+            raise ConfigError(f"the batch size must be at least 2, which batch norm needs, got {self.batch_size}")
         if not (self.peak_lr > 0 and math.isfinite(self.peak_lr)):
-            raise ConfigError(f"peak_lr must be above 0 and finite, got {self.peak_lr}")
+            raise ConfigError(f"the learning rate must be above 0 and finite, got {self.peak_lr}")
         if not 0 < self.warmup < 1:
             raise ConfigError(f"warmup must lie between 0 and 1, got {self.warmup}")

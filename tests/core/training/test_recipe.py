@@ -106,10 +106,10 @@ def test_every_epoch_has_an_order_of_its_own():
     ("wrong", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
-        ({"batch_size": 1}, "batch_size must be at least 2, which batch norm needs, got 1"),
-        ({"peak_lr": 0.0}, "peak_lr must be above 0 and finite, got 0.0"),
-        ({"peak_lr": math.nan}, "peak_lr must be above 0 and finite, got nan"),
-        ({"peak_lr": math.inf}, "peak_lr must be above 0 and finite, got inf"),
+        ({"batch_size": 1}, "the batch size must be at least 2, which batch norm needs, got 1"),
+        ({"peak_lr": 0.0}, "the learning rate must be above 0 and finite, got 0.0"),
+        ({"peak_lr": math.nan}, "the learning rate must be above 0 and finite, got nan"),
+        ({"peak_lr": math.inf}, "the learning rate must be above 0 and finite, got inf"),
         ({"warmup": 1.0}, "warmup must lie between 0 and 1"),
     ],
 )

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from tans_core.errors import WeightsError
-from tans_core.evaluation.starts import STARTS, run_from
+from tans_core.evaluation.starts import run_from
 from tans_core.training.augment import ImageBatches
-from tans_core.training.fine_tune import transfer, tune
+from tans_core.training.fine_tune import STARTS, transfer, tune
 from tans_core.training.loop import CPU, confusion, evaluate, fit
 from tans_core.training.recipe import Recipe
 from tans_core.training.standalone import train_pair
@@ -52,7 +52,9 @@ def test_the_three_starts_are_the_rows_the_zoos_and_random_weights(start, right)
 
 def test_the_curve_of_a_start_is_taken_where_and_when_it_was_asked_for():
     data, recipe = pictures(), TURNING
-    run = run_from("retrieved", SPACE, ARCHITECTURE, ROW, data, recipe, key="a", curve_on=data.validation, curve_at=(1, 2))
+    run = run_from(
+        "retrieved", SPACE, ARCHITECTURE, ROW, data, recipe, key="a", curve_on=data.validation, curve_at=(1, 2)
+    )
     assert len(run.correct_by_epoch) == 3  # and the last
     assert run.correct_by_epoch[0] == 7 and run.correct_by_epoch[-1] == run.val_correct == 0 and run.test_correct == 7
 
@@ -84,7 +86,7 @@ def test_batch_norm_is_re_estimated_before_an_evaluation():
 
 
 def test_fine_tuning_keeps_the_epoch_that_is_best_in_validation_and_reads_test_for_it_alone():
-    """The row says what validation says; training unlearns it, so that test is best at the end and validation before."""
+    """The row says what validation says; training unlearns it: test is best at the end, validation before."""
     data, network = pictures(), ToyNetwork(-1.0)
     tuned = tune(network, data, SPACE, TURNING, key="key")
     right = [point.val_correct for point in tuned.curve]

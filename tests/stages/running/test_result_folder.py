@@ -106,10 +106,12 @@ def test_a_folder_that_cannot_be_written_is_said_before_any_work():
 
 
 def test_a_result_that_somebody_else_wrote_meanwhile_is_kept_and_so_is_ours(tmp_path):
-    with pytest.raises(ConfigError, match=r"holds a result already.*The new result is in (.*)") as caught:
-        with new_result(tmp_path, is_ours, False) as staging:
-            (staging / "config.json").write_text("ours, of the slower one")
-            write(tmp_path, text="ours, of the faster one")
+    with (
+        pytest.raises(ConfigError, match=r"holds a result already.*The new result is in") as caught,
+        new_result(tmp_path, is_ours, False) as staging,
+    ):
+        (staging / "config.json").write_text("ours, of the slower one")
+        write(tmp_path, text="ours, of the faster one")
     assert content(tmp_path)["config.json"] == "ours, of the faster one"
     assert (staging / "config.json").read_text() == "ours, of the slower one" and str(staging) in str(caught.value)
 

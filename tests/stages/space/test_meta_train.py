@@ -151,7 +151,7 @@ def test_a_file_of_others_among_a_spaces_own_is_refused_too(unbroken, zoo, tmp_p
     out = tmp_path / "space"
     shutil.copytree(unbroken[0], out)
     (out / "index.arrow").write_text("a list of arrows")
-    with pytest.raises(ConfigError, match="holds index.arrow, which tans did not write"):
+    with pytest.raises(ConfigError, match=r"holds index\.arrow, which tans did not write"):
         meta_train(zoo, out, seed=1, config=CONFIG)
     assert (out / "index.arrow").read_text() == "a list of arrows"
 
