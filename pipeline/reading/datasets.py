@@ -39,15 +39,20 @@ def datasets(
     """Read datasets as a build would, and say what they are.
 
     Args:
-        pictures: a PNG to draw some pictures of each class on, as a network will see them.
+        pictures: a PNG to draw some pictures of each class on, as a network will see them; an older one is replaced.
         unavailable: told of a dataset that a service does not give now; left out, it is raised.
 
     Raises:
+        ConfigError: `pictures` cannot be written, or is another file than a sheet of ours.
         DatasetError: a SPEC cannot be read as a dataset of at least two classes.
     """
+    if pictures is not None:
+        from pipeline.reading.contact_sheet import check_place  # and with it matplotlib, for its fonts
+
+        check_place(pictures)
     read = read_datasets(specs, image_size, unavailable)
     if pictures is not None:
-        from pipeline.reading.contact_sheet import draw_contact_sheet  # and with it matplotlib, for its fonts
+        from pipeline.reading.contact_sheet import draw_contact_sheet
 
         draw_contact_sheet(read, pictures)
     return [
