@@ -37,7 +37,7 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(do=do, goes_on=goes_on)
-    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON to FILE, - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON over FILE, - for standard output")
     return parser
 
 
