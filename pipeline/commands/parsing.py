@@ -45,8 +45,15 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(do=do, goes_on=goes_on)
-    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON to FILE, - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON over FILE, - for standard output")
     return parser
+
+
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """For what computes in this process."""
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of torch (default: 1); another number, another result"
+    )
 
 
 def zoo_option(parser: argparse.ArgumentParser) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.reading.read import read_dataset
 from pipeline.running.output import shown
 from pipeline.running.progress import say
+from pipeline.running.threads import torch_threads
 from pipeline.space.space_folder import Space, load_space
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name
@@ -69,6 +70,7 @@ class SearchResult:
     milliseconds: float  # embedding the query's features, limits, search, prediction
     features_s: float  # reading the pictures through the frozen backbone
     known_pictures: dict[str, int]  # how many of the query's pictures stand in which datasets of the zoo
+    threads: int = 1  # of torch
 
 
 def search(
@@ -79,6 +81,7 @@ def search(
     max_params: float | None = None,
     max_flops: float | None = None,
     max_latency_ms: float | None = None,
+    threads: int = 1,
 ) -> SearchResult:
     """Find the networks to start from on a new dataset; its training images alone are looked at.
 
@@ -89,14 +92,29 @@ def search(
         space: folder made by `meta_train` over this zoo, or over an earlier version of it.
         top: how many networks.
         max_params, max_flops, max_latency_ms: limits; a network not timed on this machine is left out of the last.
+        threads: of torch; another number may give another order of near equals.
 
     Raises:
-        ConfigError: `top` or a limit is not above 0.
+        ConfigError: `top` or a limit is not above 0, or there are not so many CPUs.
         DatasetError: the SPEC gives no dataset, or several.
         ZooError: there is no zoo.
         SpaceError: there is no space, it is damaged, or it belongs to another zoo.
         NoFeasibleRow: no network meets the limits; names the nearest.
     """
+    with torch_threads(threads):
+        found = _search(spec, zoo, space, top, max_params, max_flops, max_latency_ms)
+    return replace(found, threads=threads)
+
+
+def _search(
+    spec: str,
+    zoo: str,
+    space: Path,
+    top: int,
+    max_params: float | None,
+    max_flops: float | None,
+    max_latency_ms: float | None,
+) -> SearchResult:
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
     limits = Limits(max_params=max_params, max_flops=max_flops, max_latency_ms=max_latency_ms)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
@@ -145,3 +146,20 @@ def test_pictures_of_the_query_that_are_in_the_zoo_are_counted_and_said(house, t
     assert "24 of your 24 pictures are in zebras" in said and "5 of your 24 pictures are in fences (bbbbbb)" in said
     assert "5 datasets of the zoo were recorded before" in said
     assert search(*house).known_pictures == {}
+
+
+def test_torch_has_one_thread_while_a_query_is_read_and_embedded(house):
+    seen: set[int] = set()
+    hook, before = (
+        register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads())),
+        torch.get_num_threads(),
+    )
+    torch.set_num_threads(3)
+    try:
+        found = search(*house)
+        assert seen == {1} and found.threads == 1 and torch.get_num_threads() == 3
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    with pytest.raises(ConfigError, match="--threads must lie between 1 and"):
+        search(*house, threads=0)
