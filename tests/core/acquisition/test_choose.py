@@ -2,7 +2,6 @@
 
 import random
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import torch
@@ -162,8 +161,8 @@ def test_pairs_of_a_dataset_that_nobody_told_of_change_nothing(name: str):
 
 
 def test_the_levels_of_a_front_are_not_the_luckiest_labels():
-    # Both datasets have equal networks, right in half of all cases. Counted on 10 images, labels say 0.1 to 0.9;
-    # there, as on the dataset counted on 10,000, there is as much to be gained.
+    # Both datasets have equal networks, right in half of all cases. Counted on 10 images, labels say 0.2 to 0.8. Less
+    # is known there than where 10,000 are counted, so more is to be gained, unless a lucky 0.8 has to be beaten.
     few, many = looking_like(1, 2.0), looking_like(2, -2.0)
     chooser = HypervolumeChooser([few, many], [], LARGE, 64, seed=0)
     luck = torch.binomial(torch.full((30,), 10.0), torch.tensor(0.5), generator=torch.Generator().manual_seed(0))
@@ -174,21 +173,20 @@ def test_the_levels_of_a_front_are_not_the_luckiest_labels():
     chooser.close()
     assert choice is not None and choice.expected_gain is not None
     gains = {choice.candidate.fingerprint: choice.expected_gain, **dict(choice.runners_up)}
-    assert gains[few.fingerprint] > 0.7 * gains[many.fingerprint]
+    assert gains[few.fingerprint] > 1.2 * gains[many.fingerprint]
 
 
 def test_what_the_fit_found_is_what_a_decision_uses():
-    # 12 rows that are all right in exactly half of very many cases: the priors know no certainty, the fit does.
+    # All networks are right in exactly half of very many cases: the priors cannot be so sure of the next, the fit is.
     predicted_std = []
     for rows in (11, 36):
         chooser = HypervolumeChooser(DATASETS[:1], [], LARGE, 64, seed=0)
         for topology in networks(rows):
-            chooser.observe(Observation(Candidate(DATASETS[0].fingerprint, topology), 500_000, 1_000_000))
+            chooser.observe(Observation(Candidate(DATASETS[0].fingerprint, topology), 5_000, 10_000))
         choice = chooser.propose(40, [])
         chooser.close()
         assert choice is not None and choice.predicted_std is not None
         predicted_std.append(choice.predicted_std)
-    print(predicted_std)
     assert predicted_std[1] < 0.5 * predicted_std[0]
 
 
@@ -289,16 +287,8 @@ def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so()
 def test_e25_a_bound_that_cannot_be_worked_out_makes_a_random_choice_that_says_so():
     chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
     run(chooser, LARGE, range(12), [])
-    chooser.propose(12, [])
-    assert chooser._kept is not None
-    # Two rows of one dataset as good as one: their covariance alone has no Cholesky factor, all means are as before.
-    index_N = chooser._rows.dataset_N.tolist()
-    twin = next(place for place, index in enumerate(index_N) if index in index_N[:place])
-    cholesky_NN = chooser._kept.cholesky_NN.clone()
-    weight_N = chooser._kept.weight_N
-    cholesky_NN[twin] = cholesky_NN[index_N.index(index_N[twin])]
-    chooser._kept = replace(chooser._kept, cholesky_NN=cholesky_NN)
-    chooser._kept.__dict__["weight_N"] = weight_N
+    assert chooser.propose(12, []) is not None and chooser._kept is not None and chooser._kept.weight_N is not None
+    chooser._kept.cholesky_NN[0] = float("nan")  # all means are there; the deviations are not
     choice = chooser.propose(12, [])
     chooser.close()
     assert choice is not None and choice.chosen_by == "random" and "gives nothing" in choice.reason
