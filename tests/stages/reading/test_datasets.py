@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.cli import run
+from pipeline.growing.build_zoo import plan_build
 from pipeline.reading.contact_sheet import draw_contact_sheet
 from pipeline.reading.read import read_dataset
-from tests.trees import plant, several
+from tests.trees import plant, several, write_parquet
 
 
 def test_the_contact_sheet_shows_the_pixels_that_a_network_will_see(tmp_path):
@@ -41,6 +42,25 @@ def test_the_command_draws_and_says_it_all_in_json(tmp_path):
     assert Image.open(sheet).width > 500
     (said,) = json.loads(summary.read_text())
     assert said["report"]["skipped"] == [{"reason": "is HTML, not a picture", "paths": ["dogs/a\nb.jpg"]}]
+
+
+def test_a_copy_of_another_specs_dataset_is_named_and_counts_once(tmp_path, capfd):
+    rows = [(name[0], name) for name in several("c", 5) + several("d", 5)]
+    path = write_parquet(tmp_path / "pets.parquet", rows)
+    root = plant(tmp_path / "pets", {"c/": several("c", 5), "d/": several("d", 5)})
+    specs = [f"parquet:{path}", f"folder:{root}", f"folder:{root}", f"parquet:{path}"]
+    assert run(["datasets", *specs, "--json", "-"]) == 0
+    printed = capfd.readouterr()
+    (said,) = json.loads(printed.out)
+    assert (said["spec"], said["report"]["copies"]) == (specs[0], [specs[1]])
+    assert printed.err.count(f"{specs[1]} is a copy of {specs[0]}: the same pictures and classes; counted once") == 1
+
+
+def test_a_build_names_a_copy_too(tmp_path, capfd):
+    root, other = (plant(tmp_path / name, {"c/": several("c", 5), "d/": several("d", 5)}) for name in ("one", "two"))
+    plan = plan_build(str(tmp_path / "zoo"), [f"folder:{root}", f"folder:{other}"], pairs=1, preset_name="smoke")
+    assert [dataset.name for dataset in plan.datasets] == ["one"]
+    assert f"folder:{other} is a copy of folder:{root}" in capfd.readouterr().err
 
 
 def test_a_sheet_that_cannot_be_written(tmp_path, capfd):

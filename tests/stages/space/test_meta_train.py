@@ -208,7 +208,7 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
     shutil.copytree(unbroken[0], out)
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "schema": 99}))
-    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 1: use a newer tans"):
+    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 2: use a newer tans"):
         load_space(out)
 
 
