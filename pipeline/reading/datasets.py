@@ -41,18 +41,23 @@ def datasets(
     """Read datasets as a build would, and say what they are.
 
     Args:
-        pictures: a PNG to draw some pictures of each class on, as a network will see them.
+        pictures: a PNG to draw some pictures of each class on, as a network will see them; an older one is replaced.
         manifest: a CSV to write which picture is on which side into.
         unavailable: told of a dataset that a service does not give now; left out, it is raised.
 
     Raises:
+        ConfigError: `pictures` cannot be written, or is another file than a sheet of ours.
         DatasetError: a SPEC cannot be read as a dataset of at least two classes, or a file cannot be written.
     """
     if manifest is not None:
         check_manifest(manifest)
+    if pictures is not None:
+        from pipeline.reading.contact_sheet import check_place  # and with it matplotlib, for its fonts
+
+        check_place(pictures)
     read = read_datasets(specs, image_size, unavailable)
     if pictures is not None:
-        from pipeline.reading.contact_sheet import draw_contact_sheet  # and with it matplotlib, for its fonts
+        from pipeline.reading.contact_sheet import draw_contact_sheet
 
         draw_contact_sheet(read, pictures)
     if manifest is not None:

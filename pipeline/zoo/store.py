@@ -29,7 +29,7 @@ from pipeline.zoo.journal import Journal
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.table import AppendTable
-from pipeline.zoo.weights import put_weights, read_weights, weights_files
+from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
 
@@ -137,6 +137,10 @@ class Zoo:
             WeightsError: the file is gone, changed, or holds values that are not finite.
         """
         return read_weights(self._folder, row)
+
+    def has_weights(self, row: Row) -> bool:
+        """Whether a row's weights are there in their size. Cheap; what was changed inside is seen by `load_weights`."""
+        return has_weights(self._folder, row)
 
     def latencies(self) -> tuple[Latency, ...]:
         """The latest measurement of each network on each device at each batch size."""

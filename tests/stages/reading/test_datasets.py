@@ -69,6 +69,16 @@ def test_a_sheet_that_cannot_be_written(tmp_path, capfd):
     assert str(Path("gone") / "sheet.png") in capfd.readouterr().err
 
 
+def test_an_older_sheet_is_replaced_and_a_picture_of_others_is_not(tmp_path, capfd):
+    root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
+    sheet, photograph = tmp_path / "sheet.png", root / "cats" / "c0.png"
+    before = photograph.read_bytes()
+    assert [run(["datasets", f"folder:{root}", "--pictures", str(sheet)]) for _ in range(2)] == [0, 0]
+    assert run(["datasets", f"folder:{root}", "--pictures", str(photograph)]) != 0
+    assert "is no contact sheet of tans and would be lost: name another file" in capfd.readouterr().err
+    assert photograph.read_bytes() == before
+
+
 def test_the_ten_lines_for_arrays_in_the_docs_write_a_dataset(tmp_path, monkeypatch):
     text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text()
     (lines,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
