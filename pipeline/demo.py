@@ -13,23 +13,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
 from pipeline.growing.build_zoo import BuildSummary, build_zoo
 from pipeline.network.fine_tune import fine_tune
 from pipeline.network.load_network import find_row
 from pipeline.reading.read import read_dataset, read_datasets
 from pipeline.running.output import percent, table
 from pipeline.running.progress import say
+from pipeline.running.threads import one_thread
 from pipeline.space.meta_train import MetaTrainSummary, meta_train
 from pipeline.space.search import SearchResult, search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.evaluation.fronts import front
-from tans_core.evaluation.starts import STARTS, Run, run_from
+from tans_core.evaluation.starts import Run, run_from
 from tans_core.records import ImageDataset, Row, ZooSnapshot
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
+from tans_core.training.fine_tune import STARTS
 from tans_core.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ def demo(out: Path) -> DemoSummary:
     meta = meta_train(zoo, out / "space")
     found = search(QUERY, zoo, out / "space")
     say(f"found for {query.name}: {found.entries[0].key} of {found.entries[0].dataset}")
-    tuned = fine_tune(QUERY, zoo, found.entries[0].key, out / "network", EPOCHS)
-    runs = three_starts(zoo, found.entries[0].key, query, EPOCHS)
+    tuned = fine_tune(QUERY, zoo, found.entries[0].key, out / "network", EPOCHS, overwrite=True)
+    with one_thread():
+        runs = three_starts(zoo, found.entries[0].key, query, EPOCHS)
     snapshot = Zoo.open(zoo).snapshot()
     summary = _summary(built, meta, found, query, runs, snapshot, time.monotonic() - began)
     draw(snapshot, summary, out / "picture.png")
@@ -101,7 +102,6 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
     recipe = replace(
         Recipe(**row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
     )
-    torch.set_num_threads(1)
     runs = {}
     for start in STARTS:
         say(f"fine-tuning on {query.name} from {start} weights")
