@@ -6,7 +6,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command, number, zoo_option
+from pipeline.commands.parsing import SPEC_HELP, command, number, threads_option, zoo_option
 from pipeline.running.output import Output, percent, shown, table
 
 
@@ -19,6 +19,7 @@ def add(commands) -> None:
     parser.add_argument("--max-params", type=number, metavar="N", help="parameters at most, as 3M or 5e6")
     parser.add_argument("--max-flops", type=number, metavar="N", help="multiply-accumulates of one image at most")
     parser.add_argument("--max-latency-ms", type=number, metavar="MS", help="median latency on this machine at most")
+    threads_option(parser)
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
@@ -32,6 +33,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
         max_params=given.max_params,
         max_flops=given.max_flops,
         max_latency_ms=given.max_latency_ms,
+        threads=given.threads,
     )
     error = "" if found.predicted_error is None else f" +- {100 * found.predicted_error:.0f}"
     rows = [
