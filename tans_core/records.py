@@ -67,7 +67,8 @@ class ImageDataset:
     train: Tensor
     validation: Tensor
     test: Tensor
-    report: ReadingReport = ReadingReport()
+    deep: dict[str, tuple[float, float]] = field(default_factory=dict)  # what became black and white in those of
+    report: ReadingReport = ReadingReport()  # more than 8 bits: of "integers", of "floats", where there are any
 
     @property
     def image_size(self) -> int:

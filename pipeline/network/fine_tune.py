@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import nn
-
+from pipeline.network.export import export
 from pipeline.network.load_network import find_row
 from pipeline.reading.read import read_dataset
-from pipeline.running.files import write_whole
 from pipeline.running.progress import say
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
-from tans_core.records import ImageDataset, Row
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
-from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
 from tans_core.training.fine_tune import transfer
 from tans_core.training.loop import CPU, evaluate, fit, to_device
 from tans_core.training.recipe import Recipe
-from tans_core.training.weights import encode_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +42,7 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
     Args:
         spec: one dataset.
         row: key of a row, or enough of its beginning.
-        out: folder for `weights.safetensors` and `config.json`; made where it is not there.
+        out: folder for `weights.safetensors`, `config.json` and `exported.py`; made where it is not there.
 
     Raises:
         ConfigError: `epochs` is below 1, or `out` cannot be a folder.
@@ -98,25 +91,5 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
         val_accuracy_by_epoch=tuple(point.val_correct / point.val_total for point in fitted.curve if point.val_total),  # type: ignore[operator]
         out=str(out),
     )
-    _export(network, search_space, dataset, found, summary, out)
+    export(network, search_space, dataset, found, asdict(summary), out)
     return summary
-
-
-def _export(
-    network: nn.Module, search_space: SearchSpace, dataset: ImageDataset, row: Row, summary: FineTuned, out: Path
-) -> None:
-    """Weights and one JSON beside them: enough to load the network with torch and `ofa` alone."""
-    config = {
-        "network": search_space.export_config(network),
-        "class_names": dataset.class_names,
-        "preprocessing": {
-            "image_size": dataset.image_size,
-            "resize": "longest side to image_size, centred on grey 127",
-            "mean": torch.as_tensor(search_space.input_mean).tolist(),
-            "std": torch.as_tensor(search_space.input_std).tolist(),
-        },
-        "from": {"row": row.key, "dataset": row.dataset_name, "topology": row.identity.topology},
-        "accuracy": asdict(summary),
-    }
-    write_whole(out / "weights.safetensors", encode_weights(network.state_dict()))
-    write_whole(out / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())

@@ -25,7 +25,7 @@ from tans_core.datasets.found import Unread
 from tans_core.datasets.split import Unstacked
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
-RULES = 2  # of reading: raised when the same files are read differently
+RULES = 3  # of reading: raised when the same files are read differently
 _TENSORS = ("labels", "train", "validation", "test", "images")  # in the order of the file: int64 first, for alignment
 
 
@@ -107,16 +107,17 @@ def _safetensors(unstacked: Sequence[Unstacked]) -> Iterator[bytes | memoryview]
 
 
 def _about(dataset: ImageDataset) -> dict[str, Any]:
-    names = ("fingerprint", "name", "source", "spec", "licence", "class_names")
+    names = ("fingerprint", "name", "source", "spec", "licence", "class_names", "deep")
     return {name: getattr(dataset, name) for name in names} | {"report": asdict(dataset.report)}
 
 
 def _dataset(number: int, about: dict[str, Any], file: Any) -> ImageDataset:
-    report = about.pop("report")
+    report, deep = about.pop("report"), about.pop("deep")
     skipped = tuple(Skipped(reason=each["reason"], paths=tuple(each["paths"])) for each in report["skipped"])
     return ImageDataset(
         **about | {"class_names": tuple(about["class_names"])},
         **{name: file.get_tensor(f"{number}.{name}") for name in _TENSORS},
+        deep={kind: (black, white) for kind, (black, white) in deep.items()},
         report=ReadingReport(
             skipped=skipped,
             ignored=report["ignored"],
