@@ -14,7 +14,6 @@ _DETAILS = """\
 bash: tans completion bash > ~/.local/share/bash-completion/completions/tans
 zsh:  tans completion zsh > DIR/_tans, where DIR is a folder of your fpath
 Open a new shell then."""
-_FILES, _FOLDERS = ("FILE", "PICTURE"), ("DIR", "URI")
 
 
 def add(commands, whole: argparse.ArgumentParser) -> None:
@@ -27,8 +26,10 @@ def run(whole: argparse.ArgumentParser, given: argparse.Namespace, output: Outpu
     import shtab
 
     for action in _actions(whole):
-        if action.metavar in (*_FILES, *_FOLDERS):
-            action.complete = shtab.FILE if action.metavar in _FILES else shtab.DIRECTORY  # type: ignore[attr-defined]
+        if action.metavar in ("FILE", "PICTURE"):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+        elif action.metavar == "DIR" or action.dest == "zoo":
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
     script = shtab.complete(whole, given.shell)
     output.result({"shell": given.shell, "script": script}, script)
     return 0
