@@ -202,7 +202,7 @@ def _network(config: dict[str, Any], weights: Path) -> nn.Module:
 
     network: nn.Module = getattr(networks, config["name"]).build_from_config(config)
     if config["padding"] == "tensorflow-same":
-        _pad_as_tensorflow(network)
+        pad_as_tensorflow(network)
     try:
         network.load_state_dict(load_file(weights))
     except (RuntimeError, SafetensorError) as error:
@@ -210,12 +210,25 @@ def _network(config: dict[str, Any], weights: Path) -> nn.Module:
     return network.eval()
 
 
-def _pad_as_tensorflow(network: nn.Module) -> None:
-    """Make strided convolutions pad as TensorFlow's "same" does with an even input."""
+def pad_as_tensorflow(network: nn.Module) -> nn.Module:
+    """Make the strided convolutions pad as TensorFlow's "same" does with an even input; in place, and returned."""
+    from torch import nn
+
+    for conv in network.modules():
+        if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
+            conv.padding = (0, 0)
+            conv.register_forward_pre_hook(_pad_input)
+    return network
+
+
+def same_padding(kernel_size: int) -> tuple[int, int, int, int]:
+    """What stands left, right, above and below then."""
+    before, after = (kernel_size - 2) // 2, (kernel_size - 1) // 2
+    return before, after, before, after
+
+
+def _pad_input(conv: nn.Conv2d, given: tuple[Tensor]) -> Tensor:
+    """Forward pre-hook of a strided convolution; a function of the module, so that networks pickle and copy."""
     from torch.nn.functional import pad
 
-    for layer in network.modules():
-        if getattr(layer, "stride", None) == (2, 2):
-            before, after = (layer.kernel_size[0] - 2) // 2, (layer.kernel_size[0] - 1) // 2  # type: ignore[index]
-            layer.padding, sides = (0, 0), (before, after, before, after)  # type: ignore[assignment]
-            layer.register_forward_pre_hook(lambda _, given, sides=sides: pad(given[0], sides))
+    return pad(given[0], same_padding(conv.kernel_size[0]))
