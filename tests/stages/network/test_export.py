@@ -14,6 +14,8 @@ import torch
 from export_examples import BESIDE, CLASSES, PICTURES, RED, ROWS, SIDE, an_export, plant_pictures
 from safetensors.torch import load_file, save_file
 
+from pipeline.network.network_folder import is_of_network, seal
+from pipeline.running.result_folder import refuse_foreign
 from tans_core import exported
 from tans_core.datasets import pictures
 from tans_core.datasets.cache import DatasetCache
@@ -219,6 +221,19 @@ def test_the_file_beside_the_weights_is_the_one_that_tans_itself_reads_pictures_
         "exported.py",
         "weights.safetensors",
     ]
+
+
+def test_a_network_that_was_loaded_where_it_stands_may_still_be_replaced(lite, tmp_path):
+    folder = Path(shutil.copytree(lite[0] / "network", tmp_path / "network"))
+    seal(folder)
+    load_it = "from network.exported import load; load('network')"
+    subprocess.run([sys.executable, "-c", load_it], cwd=tmp_path, check=True)
+    assert (folder / "__pycache__").is_dir()
+    assert {path.name for path in refuse_foreign(folder, is_of_network)} == {
+        "config.json",
+        "exported.py",
+        "weights.safetensors",
+    }
 
 
 def test_the_scale_of_deep_pictures_outlives_the_cache(tmp_path):
