@@ -7,6 +7,10 @@ from contextlib import contextmanager
 
 import torch
 
+from tans_core.cpus import usable_cpus
+
+__all__ = ["one_thread", "usable_cpus"]
+
 
 @contextmanager
 def one_thread() -> Iterator[None]:
