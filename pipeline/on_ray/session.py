@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
+from ray._private.node import Node
 from ray.exceptions import RayError
 
 from pipeline.on_ray.authentication import in_force, no_answer, of_cluster, of_our_own
@@ -23,6 +25,7 @@ from pipeline.running.waiting import machine_load, said_when_slow
 from tans_core.errors import PoolError
 
 RAYS_LIMIT_S = 90  # Ray's own, for its start and for a head that accepts and is silent; it has no argument for it
+BUSY = 2.0  # times the work that the machine has CPUs for
 _LIMITS_S = {  # Ray's, which grow with the load of the machine
     "RAY_gcs_server_port_wait_time_s": 30,
     "RAY_worker_register_timeout_seconds": 60,
@@ -75,23 +78,20 @@ def _limits() -> dict[str, str]:
 
 
 def _start(cpus: int, neutral: Path, found: Places):
-    """Our own Ray, with a dashboard where one comes up."""
+    """Our own Ray, with a dashboard where one comes up; a machine under load gets a second try, its files being warm."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
     began_s = time.time()
     try:
-        with said_when_slow("Ray to start", RAYS_LIMIT_S, machine_load):
-            info = ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=None,  # True would end in an error where it does not come up
-                logging_level=logging.CRITICAL,  # what goes wrong is said by us, in a line
-                log_to_driver=False,
-                namespace="tans",
-                object_store_memory=found.store_bytes,
-                _temp_dir=str(folder),
-                _plasma_directory=None if found.store_bytes is None else str(neutral),
-            )
+        try:
+            info = _init(cpus, neutral, folder, found)
+        except Exception as error:
+            _end_half_started(error)
+            if (load := machine_load()) < BUSY:
+                raise
+            say(f"Ray did not come up ({reason(error)}) on a machine with {load:.1f} times its work: once more")
+            info = _init(cpus, neutral, folder, found)
     except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
+        _end_half_started(error)
         raise PoolError(
             f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, began_s)])}): "
             f"look for memory and for room in {found.parent} and /dev/shm, join a cluster with --address, or train in "
@@ -102,6 +102,29 @@ def _start(cpus: int, neutral: Path, found: Places):
         why = "; ".join(_last_words(folder, began_s, ["dashboard.log", "dashboard.err"]))
         say(f"Ray's dashboard did not come up{f' ({why})' if why else ''}: going on without it")
     return info
+
+
+def _init(cpus: int, neutral: Path, folder: Path, found: Places):
+    with said_when_slow("Ray to start", RAYS_LIMIT_S, machine_load):
+        return ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=None,  # True would end in an error where it does not come up
+            logging_level=logging.CRITICAL,  # what goes wrong is said by us, in a line
+            log_to_driver=False,
+            namespace="tans",
+            object_store_memory=found.store_bytes,
+            _temp_dir=str(folder),
+            _plasma_directory=None if found.store_bytes is None else str(neutral),
+        )
+
+
+def _end_half_started(error: Exception) -> None:
+    """Ray forgets the processes of a start that failed; they would stay for as long as this one."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            return
 
 
 def _last_words(folder: Path, began_s: float, *names: Sequence[str]) -> list[str]:

@@ -19,6 +19,7 @@ import pytest
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.on_ray.pool import RayPool
 from pipeline.on_ray.session import ray_session
+from pipeline.running.waiting import machine_load
 from pipeline.zoo import Zoo
 from tans_core.errors import PoolError
 
@@ -60,10 +61,10 @@ class Cluster:
         }
         head = f"--head --port={self._gcs} --dashboard-port={self._dashboard} --ray-client-server-port={client}"
         self._nodes = [self._start(*head.split(), f"--temp-dir={folder}")]
-        self._wait_until(lambda: self._list("nodes") == 1)
+        self._wait_for_nodes(1)
         for number in range(2, nodes + 1):
             self._nodes.append(self._start(f"--address=127.0.0.1:{self._gcs}", "--include-log-monitor=false"))
-            self._wait_until(lambda number=number: self._list("nodes") == number)
+            self._wait_for_nodes(number)
 
     def submit(self, *command: str) -> str:
         done = subprocess.run(
@@ -91,6 +92,7 @@ class Cluster:
         self._logs.close()
 
     def _start(self, *arguments: str) -> subprocess.Popen:
+        self._last = arguments
         ports = [f"--{name}={port}" for name, port in zip(NODE_PORTS, _free_ports(len(NODE_PORTS)))]
         shared = [
             "--block",
@@ -109,15 +111,18 @@ class Cluster:
 
     def _list(self, kind: str) -> int:
         done = subprocess.run(
-            [RAY, "list", kind, "--format", "json"], env=self.environment, capture_output=True, text=True, timeout=60
+            [RAY, "list", kind, "--format", "json"], env=self.environment, capture_output=True, text=True, timeout=300
         )
         return len(json.loads(done.stdout)) if done.returncode == 0 and done.stdout.startswith("[") else 0
 
-    def _wait_until(self, holds) -> None:
-        ends = time.monotonic() + 120
-        while not holds():
-            assert time.monotonic() < ends, Path(self._logs.name).read_text()
-            time.sleep(1)
+    def _wait_for_nodes(self, number: int) -> None:
+        """Until so many have said that they are up; a node that gives up is started again, as by any supervisor."""
+        ends, tried = time.monotonic() + 120 * machine_load(), 1
+        while (log := Path(self._logs.name).read_text()).count("Ray runtime started.") < number:
+            assert time.monotonic() < ends and tried < 4, log
+            if self._nodes[-1].poll() is not None:
+                self._nodes[-1], tried = self._start(*self._last), tried + 1
+            time.sleep(0.5)
 
 
 @contextmanager
