@@ -78,25 +78,23 @@ def _limits() -> dict[str, str]:
 
 
 def _start(cpus: int, neutral: Path, found: Places):
-    """Our own Ray, with a dashboard where one comes up; a machine under load gets a second try, its files being warm."""
+    """Our own Ray, with a dashboard where one comes up. On a machine under load it is tried twice."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
     began_s = time.time()
-    try:
+    for tries_left in (1, 0):
         try:
             info = _init(cpus, neutral, folder, found)
-        except Exception as error:
+            break
+        except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
             _end_half_started(error)
-            if (load := machine_load()) < BUSY:
-                raise
-            say(f"Ray did not come up ({reason(error)}) on a machine with {load:.1f} times its work: once more")
-            info = _init(cpus, neutral, folder, found)
-    except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
-        _end_half_started(error)
-        raise PoolError(
-            f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, began_s)])}): "
-            f"look for memory and for room in {found.parent} and /dev/shm, join a cluster with --address, or train in "
-            "this process with --workers 0"
-        ) from error
+            if tries_left and (load := machine_load()) >= BUSY:
+                say(f"Ray did not come up ({reason(error)}) on a machine with {load:.1f} times its work: once more")
+                continue
+            raise PoolError(
+                f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, began_s)])}): "
+                f"look for memory and for room in {found.parent} and /dev/shm, join a cluster with --address, or train "
+                "in this process with --workers 0"
+            ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     if not info.dashboard_url:
         why = "; ".join(_last_words(folder, began_s, ["dashboard.log", "dashboard.err"]))
