@@ -120,8 +120,8 @@ def _takes(address: str, token: str | None) -> bool:
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
     try:
         with in_force({MODE: "disabled"}), said_when_slow(f"{address} to answer", ANSWER_S):
-            found = canonicalize_bootstrap_address(address) or address
-            channel: Any = init_grpc_channel(found, ray_constants.GLOBAL_GRPC_OPTIONS)
+            found = canonicalize_bootstrap_address(address) if address == "auto" else address
+            channel: Any = init_grpc_channel(found or address, ray_constants.GLOBAL_GRPC_OPTIONS)
             with channel:
                 channel.unary_unary(_QUESTION)(b"", metadata=metadata, timeout=ANSWER_S)
         return True

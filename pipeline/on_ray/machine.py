@@ -58,7 +58,7 @@ def places(others: Sequence[str] = OTHER_FOLDERS, shared_bytes: int | None = -1)
     Raises:
         PoolError: there is no such folder, or no room for Ray's objects.
     """
-    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    usual = os.path.abspath(os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp")
     faults = {usual: _fault(usual, "/ray")}
     faults |= {folder: _fault(folder, f"{_OUR_NAME}/ray") for folder in others if folder != usual}
     good = [folder for folder, fault in faults.items() if fault is None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -80,7 +79,7 @@ def _limits() -> dict[str, str]:
 def _start(cpus: int, neutral: Path, found: Places):
     """Our own Ray, with a dashboard where one comes up. On a machine under load it is tried twice."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
-    began_s = time.time()
+    before = _sessions(folder)
     for tries_left in (1, 0):
         try:
             info = _init(cpus, neutral, folder, found)
@@ -91,13 +90,13 @@ def _start(cpus: int, neutral: Path, found: Places):
                 say(f"Ray did not come up ({reason(error)}) on a machine with {load:.1f} times its work: once more")
                 continue
             raise PoolError(
-                f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, began_s)])}): "
+                f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, before)])}): "
                 f"look for memory and for room in {found.parent} and /dev/shm, join a cluster with --address, or train "
                 "in this process with --workers 0"
             ) from error
     logging.getLogger("ray").setLevel(logging.ERROR)
     if not info.dashboard_url:
-        why = "; ".join(_last_words(folder, began_s, ["dashboard.log", "dashboard.err"]))
+        why = "; ".join(_last_words(folder, before, ["dashboard.log", "dashboard.err"]))
         say(f"Ray's dashboard did not come up{f' ({why})' if why else ''}: going on without it")
     return info
 
@@ -125,14 +124,17 @@ def _end_half_started(error: Exception) -> None:
             return
 
 
-def _last_words(folder: Path, began_s: float, *names: Sequence[str]) -> list[str]:
-    """What the logs of the Ray that was just started end with, if anything; an older one's say nothing of it."""
-    newest = folder / "session_latest"
-    try:
-        words = last_words(newest / "logs", *names) if newest.stat().st_mtime >= began_s else None
-    except OSError:
-        words = None
-    return [] if words is None else [words]
+def _sessions(folder: Path) -> set[Path]:
+    """The folders of Rays that this process began."""
+    return set(folder.glob(f"session_*_{os.getpid()}"))
+
+
+def _last_words(folder: Path, before: set[Path], *names: Sequence[str]) -> list[str]:
+    """What the logs of the Ray that was just begun end with, if with anything that is wrong."""
+    for begun in sorted(_sessions(folder) - before, reverse=True):
+        if words := last_words(begun / "logs", *names):
+            return [words]
+    return []
 
 
 def _join(address: str):

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pipeline.growing.build_zoo import build_zoo
@@ -153,19 +154,17 @@ def test_a_reason_is_never_empty(tmp_path):
 
 
 @pytest.mark.ray
-def test_a_start_that_fails_in_the_end_leaves_no_zoo_and_has_a_reason(tmp_path):
+def test_a_start_that_fails_in_the_end_leaves_no_zoo_and_no_process_and_has_a_reason(tmp_path, monkeypatch):
     """What no look beforehand can find: here the user allows Ray no time for its own beginning."""
-    lines = (
-        "from pipeline.cli import main\n"
-        f"main(['build-zoo', '--zoo', {str(tmp_path / 'zoo')!r}, '--datasets', 'starter:lfw-faces', '--pairs', '1',\n"
-        "      '--preset', 'smoke', '--workers', '1'])\n"
-    )
-    environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "0"}
-    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, env=environment)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
-    last = done.stderr.splitlines()[-1]
-    assert "Ray cannot be started on this machine (" in last and "machine ():" not in last and "--workers 0" in last
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")
+    before = set(psutil.Process().children(recursive=True))
+    with pytest.raises(PoolError) as failed:
+        build_zoo(str(tmp_path / "zoo"), ["starter:lfw-faces"], pairs=1, preset_name="smoke", workers=1)
+    words = str(failed.value)
+    assert "Ray cannot be started on this machine (" in words and "machine ()" not in words and "\n" not in words
     assert not (tmp_path / "zoo").exists()
+    _, alive = psutil.wait_procs(set(psutil.Process().children(recursive=True)) - before, timeout=30)
+    assert not alive
 
 
 @pytest.mark.ray

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,7 @@ def _free_ports(count: int) -> list[int]:
 class Cluster:
     """Raylets, the first of them the head, and what is needed to talk to them."""
 
-    def __init__(self, folder: Path, nodes: int = 2, mode: str = "token") -> None:
+    def __init__(self, folder: Path, nodes: int = 2, mode: str = "token", dashboard: bool = True) -> None:
         self.token = folder / "token"
         self.token.write_text(secrets.token_hex(32))
         self._logs = (folder / "nodes.log").open("w")
@@ -59,12 +60,15 @@ class Cluster:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{self._dashboard}",
         }
+        self._nodes: list[subprocess.Popen] = []
         head = f"--head --port={self._gcs} --dashboard-port={self._dashboard} --ray-client-server-port={client}"
-        self._nodes = [self._start(*head.split(), f"--temp-dir={folder}")]
-        self._wait_for_nodes(1)
-        for number in range(2, nodes + 1):
-            self._nodes.append(self._start(f"--address=127.0.0.1:{self._gcs}", "--include-log-monitor=false"))
-            self._wait_for_nodes(number)
+        try:
+            self._add(*head.split(), f"--temp-dir={folder}", f"--include-dashboard={dashboard}")
+            for _ in range(nodes - 1):
+                self._add(f"--address=127.0.0.1:{self._gcs}", "--include-log-monitor=false")
+        except BaseException:
+            self.stop()
+            raise
 
     def submit(self, *command: str) -> str:
         done = subprocess.run(
@@ -92,7 +96,6 @@ class Cluster:
         self._logs.close()
 
     def _start(self, *arguments: str) -> subprocess.Popen:
-        self._last = arguments
         ports = [f"--{name}={port}" for name, port in zip(NODE_PORTS, _free_ports(len(NODE_PORTS)))]
         shared = [
             "--block",
@@ -115,35 +118,44 @@ class Cluster:
         )
         return len(json.loads(done.stdout)) if done.returncode == 0 and done.stdout.startswith("[") else 0
 
-    def _wait_for_nodes(self, number: int) -> None:
-        """Until so many have said that they are up; a node that gives up is started again, as by any supervisor."""
-        ends, tried = time.monotonic() + 120 * machine_load(), 1
-        while (log := Path(self._logs.name).read_text()).count("Ray runtime started.") < number:
-            assert time.monotonic() < ends and tried < 4, log
+    def _add(self, *arguments: str) -> None:
+        """A node, up; one that gives up because the machine is busy is started again, as any supervisor does."""
+        log, up = Path(self._logs.name), len(self._nodes)
+        ends = time.monotonic() + 120 * machine_load()
+        self._nodes.append(self._start(*arguments))
+        while log.read_text().count("Ray runtime started.") <= up:
+            assert time.monotonic() < ends, log.read_text()
             if self._nodes[-1].poll() is not None:
-                self._nodes[-1], tried = self._start(*self._last), tried + 1
+                self._nodes[-1] = self._start(*arguments)
             time.sleep(0.5)
 
 
 @contextmanager
-def _running(nodes: int, mode: str) -> Iterator[Cluster]:
+def _running(**arguments: Any) -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short: Ray's sockets have paths of 107 bytes at most
-    cluster = Cluster(folder, nodes, mode)
+    cluster = Cluster(folder, **arguments)
     yield cluster
     cluster.stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    with _running(2, "token") as cluster:
+    with _running() as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def open_cluster() -> Iterator[Cluster]:
+def locked() -> Iterator[Cluster]:
+    """A head alone, with a token."""
+    with _running(nodes=1, dashboard=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def unlocked() -> Iterator[Cluster]:
     """A head alone, without authentication."""
-    with _running(1, "disabled") as cluster:
+    with _running(nodes=1, mode="disabled", dashboard=False) as cluster:
         yield cluster
 
 
@@ -172,32 +184,30 @@ def _refused(address: str, zoo: Path) -> str:
     return str(refused.value)
 
 
-def test_a_cluster_without_authentication_is_joined_whether_or_not_there_is_a_token(open_cluster, environment):
-    environment.setenv("RAY_AUTH_TOKEN_PATH", str(open_cluster.token))
-    _join(open_cluster.address)
+def test_a_cluster_without_authentication_is_joined_whether_or_not_there_is_a_token(unlocked, environment):
+    environment.setenv("RAY_AUTH_TOKEN_PATH", str(unlocked.token))
+    _join(unlocked.address)
 
 
-def test_a_cluster_with_a_token_is_joined_without_a_word_about_the_mode(cluster, environment):
-    environment.setenv("RAY_AUTH_TOKEN_PATH", str(cluster.token))
-    _join(cluster.address)
+def test_a_cluster_with_a_token_is_joined_without_a_word_about_the_mode(locked, environment):
+    environment.setenv("RAY_AUTH_TOKEN_PATH", str(locked.token))
+    _join(locked.address)
 
 
-def test_a_missing_and_a_wrong_token_are_refused_in_a_line_before_datasets_are_read(cluster, environment, tmp_path):
-    missing = _refused(cluster.address, tmp_path / "zoo")
+def test_a_missing_and_a_wrong_token_are_refused_in_a_line_before_datasets_are_read(locked, environment, tmp_path):
+    missing = _refused(locked.address, tmp_path / "zoo")
     assert "wants a token and there is none" in missing and "RAY_AUTH_TOKEN_PATH" in missing
     environment.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "gone"))
-    assert "cannot be read" in _refused(cluster.address, tmp_path / "zoo")
+    assert "cannot be read" in _refused(locked.address, tmp_path / "zoo")
     environment.setenv("RAY_AUTH_TOKEN", "not this one")
-    assert "refuses the token of RAY_AUTH_TOKEN" in _refused(cluster.address, tmp_path / "zoo")
+    assert "refuses the token of RAY_AUTH_TOKEN" in _refused(locked.address, tmp_path / "zoo")
 
 
-def test_a_mode_of_the_users_that_is_not_the_clusters_is_refused_in_a_line(
-    cluster, open_cluster, environment, tmp_path
-):
+def test_a_mode_of_the_users_that_is_not_the_clusters_is_refused_in_a_line(locked, unlocked, environment, tmp_path):
     environment.setenv("RAY_AUTH_MODE", "disabled")
-    assert "wants a token and RAY_AUTH_MODE=disabled" in _refused(cluster.address, tmp_path / "zoo")
+    assert "wants a token and RAY_AUTH_MODE=disabled" in _refused(locked.address, tmp_path / "zoo")
     environment.setenv("RAY_AUTH_MODE", "token")
-    assert "has no authentication and RAY_AUTH_MODE=token" in _refused(open_cluster.address, tmp_path / "zoo")
+    assert "has no authentication and RAY_AUTH_MODE=token" in _refused(unlocked.address, tmp_path / "zoo")
 
 
 def test_submitted_jobs_build_a_zoo_on_both_nodes_and_a_space(cluster, tmp_path):
