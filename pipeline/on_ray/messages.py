@@ -8,7 +8,8 @@ from pathlib import Path
 
 _COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _BREAKS = re.compile(r"\\r\\n|\\n|\r\n|\r|\n")  # Ray hands on whole texts as one line, breaks in letters
-_WRONG = re.compile(r"error|fail|cannot|fatal|refused|denied|no space", re.IGNORECASE)
+_WRONG = re.compile(r"^\[[^]]* [EC] [^]]*\]|^\S+ \S+ (ERROR|CRITICAL) |^\w*Error\b")  # as Ray's logs mark it
+_WHERE = re.compile(r"^\[[^]]*\]\s*(\(\w+\)\s*)?(\S+\.cc:\d+:\s*)?(An unexpected system state.*Check failed: )?")
 _LONGEST = 300  # letters
 _LOGS = ("gcs_server.err", "gcs_server.out", "raylet.err", "raylet.out", "dashboard.log")
 
@@ -35,7 +36,7 @@ def last_words(logs: Path, names: Sequence[str] = _LOGS) -> str | None:
             lines = (logs / name).read_text(errors="replace").splitlines()
         except OSError:
             continue
-        wrong = [line for line in map(one_line, lines) if _WRONG.search(line)]
+        wrong = [line for line in lines if _WRONG.search(_COLOURS.sub("", line))]
         if wrong:
-            return f"{name}: {wrong[-1]}"
+            return f"{name}: {one_line(_WHERE.sub('', _COLOURS.sub('', wrong[-1])))}"
     return None

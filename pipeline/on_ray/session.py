@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -77,17 +78,17 @@ def _limits() -> dict[str, str]:
 
 
 def _start(cpus: int, neutral: Path, found: Places):
-    """Our own Ray, with a dashboard where one comes up. On a machine under load it is tried twice."""
+    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried again within the grown limit."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
-    before = _sessions(folder)
-    for tries_left in (1, 0):
+    before, began_s = _sessions(folder), time.monotonic()
+    while True:
         try:
             info = _init(cpus, neutral, folder, found)
             break
         except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
             _end_half_started(error)
-            if tries_left and (load := machine_load()) >= BUSY:
-                say(f"Ray did not come up ({reason(error)}) on a machine with {load:.1f} times its work: once more")
+            if (load := machine_load()) >= BUSY and time.monotonic() - began_s < RAYS_LIMIT_S * load / 2:
+                say(f"Ray did not come up on a machine with {load:.1f} times its work ({reason(error)}): once more")
                 continue
             raise PoolError(
                 f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, before)])}): "

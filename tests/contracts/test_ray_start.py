@@ -146,8 +146,14 @@ def test_a_reason_is_never_empty(tmp_path):
     assert reason(RuntimeError("")) == "RuntimeError"
     assert reason(OSError(28, "No space left on device")) == "[Errno 28] No space left on device"
     assert last_words(tmp_path) is None
-    (tmp_path / "raylet.out").write_text("[info] up\n[error] \x1b[31mcannot bind to port 7\x1b[0m\n[info] bye\n")
-    assert last_words(tmp_path) == "raylet.out: [error] cannot bind to port 7"
+    lines = [
+        "[2026-11-26 15:13:11,230 I 11643 11643] (raylet) main.cc:283: RAY_ERROR_INFO_CHANNEL is open",
+        "[2026-11-26 15:13:28,285 C 11643 11643] (raylet) node_manager.cc:3576:  An unexpected system state has occurred. "
+        "You have found a bug. Check failed: statussetor.has_value() Timed out waiting for a port \x1b[0m",
+        "*** StackTrace Information ***",
+    ]
+    (tmp_path / "raylet.out").write_text("\n".join(lines))
+    assert last_words(tmp_path) == "raylet.out: statussetor.has_value() Timed out waiting for a port"
 
 
 # --- the real thing -------------------------------------------------------------------------------
