@@ -148,8 +148,8 @@ def test_a_reason_is_never_empty(tmp_path):
     assert last_words(tmp_path) is None
     lines = [
         "[2026-11-26 15:13:11,230 I 11643 11643] (raylet) main.cc:283: RAY_ERROR_INFO_CHANNEL is open",
-        "[2026-11-26 15:13:28,285 C 11643 11643] (raylet) node_manager.cc:3576:  An unexpected system state has occurred. "
-        "You have found a bug. Check failed: statussetor.has_value() Timed out waiting for a port \x1b[0m",
+        "[2026-11-26 15:13:28,285 C 11643 11643] (raylet) node_manager.cc:3576:  An unexpected system state has "
+        "occurred. You have found a bug. Check failed: statussetor.has_value() Timed out waiting for a port \x1b[0m",
         "*** StackTrace Information ***",
     ]
     (tmp_path / "raylet.out").write_text("\n".join(lines))
