@@ -2,7 +2,7 @@
 
 A dataset is a point in 6 dimensions; its images' features lie around a linear picture of it. A network's response is a
 linear picture of its dataset's point and of its topology; its accuracy grows with how easy its dataset is and with its
-size. A source helps a query the more the nearer their points are.
+size. A row helps a query the more the nearer their points are, and the more it learned.
 """
 
 from __future__ import annotations
@@ -89,17 +89,26 @@ class World:
         """What a network's topology adds to its accuracy, in logits."""
         return 1.5 * (self.topologies().float().mean(dim=1) - 5)
 
+    def learned(self) -> Tensor:
+        """Accuracy of each row on its dataset, 0 for chance and 1 for perfect, without the luck of counting."""
+        return torch.sigmoid(self.ease.repeat_interleave(self.rows_each) + self.size())
+
+    def worth(self, point: Tensor) -> Tensor:
+        """What each row is worth as a start for a query at this point."""
+        distance = (self.point - point).norm(dim=1).repeat_interleave(self.rows_each)
+        return 0.5 * self.learned() - distance
+
     def outcomes(self) -> list[Outcome]:
         records, generator, topologies = self.records(), self.random("outcomes"), self.topologies()
         of_point = torch.randn(LATENT, RESPONSE, generator=generator)
         of_topology = torch.randn(TOPOLOGY, RESPONSE, generator=generator) / 3
         outcomes = []
-        for number, topology in enumerate(topologies):
+        for number, (topology, learned) in enumerate(zip(topologies, self.learned())):
             place = number // self.rows_each
             response = self.point[place] @ of_point + (topology.float() - 5) @ of_topology
             response = response + 0.3 * torch.randn(8, RESPONSE, generator=generator)
             chance = 1 / CLASSES
-            accuracy = chance + (1 - chance) * torch.sigmoid(self.ease[place] + self.size()[number])
+            accuracy = chance + (1 - chance) * learned
             correct = int(torch.binomial(torch.tensor(200.0), accuracy, generator=generator))
             outcomes.append(_outcome(number, records[place].fingerprint, topology, response.half(), correct))
         return outcomes

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from collections.abc import Callable
 
-SPEC_HELP = """\
-SPEC, one or more (quote what a shell would read):
-  starter:NAME, starter:all            small real datasets that come with tans
+_SPEC_FORMS = """\
   folder:PATH                          a folder of class folders
   parquet:GLOB                         Parquet files with columns image, label, label_name
   kaggle:OWNER/NAME/versions/K[#DIR]   a dataset on Kaggle, version pinned
@@ -19,6 +19,16 @@ Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
   ?without=NAME,NAME                           leave classes out (parquet: and starter: too)
   ?group=1of3                                  one of the groups of 2 to 20 that more than 20 classes are dealt into
 Several options are joined by &, as in ?class=leaf&without=other."""
+
+SPEC_HELP = f"""\
+SPEC (quote what a shell would read):
+  starter:NAME                         a small real dataset that comes with tans
+{_SPEC_FORMS}"""
+
+SPECS_HELP = f"""\
+SPEC, one or more (quote what a shell would read):
+  starter:NAME, starter:all            small real datasets that come with tans
+{_SPEC_FORMS}"""
 
 EXIT_HELP = """\
 exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage,
@@ -37,8 +47,31 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(do=do, goes_on=goes_on)
-    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON to FILE, - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON over FILE, - for standard output")
     return parser
+
+
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """For what computes in this process."""
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of torch (default: 1); another number, another result"
+    )
+
+
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
+_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def number(text: str) -> float:
+    """A limit as people write it: 3000000, 3,000,000, 3e6, 3M, 1.5G."""
+    digits, times = (text[:-1], _SUFFIXES[text[-1]]) if text[-1:] in _SUFFIXES else (text, 1.0)
+    try:
+        value = float(digits.replace(",", "") if _THOUSANDS.fullmatch(digits) else digits) * times
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write it as 3000000, 3,000,000, 3e6, 3M or 1.5G")
+    return value
 
 
 def zoo_option(parser: argparse.ArgumentParser) -> None:

@@ -45,8 +45,8 @@ class BuildSummary:
     decision_ms_median: float | None
     decision_ms_p95: float | None
     refit_s: tuple[float, ...]  # of the surrogate's hyperparameters, beside the training
-    hypervolume_mean: float
-    hypervolume_mean_test: float
+    hypervolume_mean: float  # over all datasets of the zoo
+    hypervolume_mean_test: float  # the same fronts, chosen by validation, valued on test
     nodes: int  # that the workers were on
     stopped_by: str | None  # a signal's name; None where the build came to its own end
     exhausted: bool  # no candidate was left
@@ -238,7 +238,10 @@ def _build(
         records = record_datasets(store, plan.datasets, up.pool, deadline_s, stop)
         settings = plan.settings
         scale = CostScale(plan.search_space, settings.image_size)
-        chooser = make_chooser(wish.acquisition, records, plan.search_space, settings.image_size, settings.seed)
+        known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
+        here = {record.fingerprint for record in records}
+        beside = [record for record in known if record.fingerprint not in here]
+        chooser = make_chooser(wish.acquisition, records, beside, plan.search_space, settings.image_size, settings.seed)
         with closing(chooser):
             growth = Growth(
                 store,
@@ -250,7 +253,7 @@ def _build(
                 deadline_s=deadline_s,
                 stop=stop,
                 progress=up.progress,
-                hypervolume=lambda rows: hypervolume_mean(records, rows, scale),
+                hypervolume=lambda rows: hypervolume_mean(known, rows, scale),
             )
             with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
@@ -265,8 +268,8 @@ def _build(
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
-        hypervolume_mean=hypervolume_mean(records, grown.rows, scale),
-        hypervolume_mean_test=hypervolume_mean(records, grown.rows, scale, "test"),
+        hypervolume_mean=hypervolume_mean(known, grown.rows, scale),
+        hypervolume_mean_test=hypervolume_mean(known, grown.rows, scale, "test"),
         nodes=up.nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
@@ -281,8 +284,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     there = store.snapshot()
-    rows = there.rows
-    records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
+    rows, known = there.rows, list(there.datasets.values())
     scale = CostScale(plan.search_space, plan.settings.image_size)
     return BuildSummary(
         pairs=len(rows),
@@ -293,8 +295,8 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
         decision_ms_median=None,
         decision_ms_p95=None,
         refit_s=(),
-        hypervolume_mean=hypervolume_mean(records, rows, scale),
-        hypervolume_mean_test=hypervolume_mean(records, rows, scale, "test"),
+        hypervolume_mean=hypervolume_mean(known, rows, scale),
+        hypervolume_mean_test=hypervolume_mean(known, rows, scale, "test"),
         nodes=0,
         stopped_by=None,
         exhausted=False,

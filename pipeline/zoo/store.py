@@ -29,7 +29,7 @@ from pipeline.zoo.journal import Journal
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.table import AppendTable
-from pipeline.zoo.weights import put_weights, read_weights, weights_files
+from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
 
@@ -122,8 +122,13 @@ class Zoo:
             version=at,
             settings=self.settings,
             rows=schema.rows_from_arrow(self._rows.read(version=at)),
-            datasets=self._datasets_now(),
+            datasets=self.datasets(),
         )
+
+    def datasets(self) -> dict[str, DatasetRecord]:
+        """All datasets once seen, by fingerprint, in the order in which they were first seen."""
+        self._datasets.refresh()
+        return schema.datasets_from_arrow(self._datasets.read())
 
     def load_weights(self, row: Row) -> dict[str, Tensor]:
         """A row's state dict on the CPU; size, hash and values are checked first.
@@ -132,6 +137,10 @@ class Zoo:
             WeightsError: the file is gone, changed, or holds values that are not finite.
         """
         return read_weights(self._folder, row)
+
+    def has_weights(self, row: Row) -> bool:
+        """Whether a row's weights are there in their size. Cheap; what was changed inside is seen by `load_weights`."""
+        return has_weights(self._folder, row)
 
     def latencies(self) -> tuple[Latency, ...]:
         """The latest measurement of each network on each device at each batch size."""
@@ -187,7 +196,7 @@ class Zoo:
 
         self._datasets.refresh()
         self._datasets.append(missing)
-        return self._datasets_now()[dataset.fingerprint]
+        return self.datasets()[dataset.fingerprint]
 
     def write_latencies(self, latencies: Sequence[Latency]) -> None:
         """Add measurements; the latest of a network, device and batch size is the one that counts."""
@@ -196,10 +205,6 @@ class Zoo:
             self._latencies.append(lambda: measured)
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def _datasets_now(self) -> dict[str, DatasetRecord]:
-        self._datasets.refresh()
-        return schema.datasets_from_arrow(self._datasets.read())
 
     def _take_note(self) -> None:
         """Read the keys, if anyone but us committed since we last knew them."""
