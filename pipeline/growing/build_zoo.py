@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,9 +14,9 @@ import torch
 from pipeline.config import preset
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
-from pipeline.pools import InlinePool, WorkerPool
+from pipeline.growing.workers import Workers, workers_up
 from pipeline.reading.read import read_datasets
-from pipeline.running.progress import Progress, say
+from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
@@ -230,7 +230,7 @@ def _build(
     stop: StopRequest,
     began: float,
     started: ExitStack,
-    up: _Workers,
+    up: Workers,
 ) -> BuildSummary:
     """Look at new datasets, grow, end what was started, measure latencies."""
     deadline_s = preset(plan.settings.preset).deadline_s
@@ -304,41 +304,9 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     )
 
 
-@dataclass(frozen=True)
-class _Workers:
-    """What a build works with, up and ready."""
-
-    pool: WorkerPool
-    nodes: int  # that the workers are on
-    progress: Progress
-
-
-@contextmanager
-def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[_Workers]:
-    """Start them, end them."""
-    datasets, progress = {dataset.fingerprint: dataset for dataset in plan.datasets}, Progress()
-    if wish.workers == 0:
-
-        def between_steps() -> None:
-            progress.renew()
-            stop.raise_if_asked()
-
-        yield _Workers(InlinePool(datasets, plan.search_space, between_steps), 1, progress)
-        return
-    from pipeline.on_ray.pool import RayPool, fitting_workers
-    from pipeline.on_ray.session import ray_session
-
-    with ray_session(wish.address, cpus=wish.workers) as session:
-        workers, share = fitting_workers(
-            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
-        )
-        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
-        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
-        pool = RayPool(datasets, plan.search_space, workers, share)
-        try:
-            yield _Workers(pool, len(pool.nodes), progress)
-        finally:
-            pool.close()
+def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> AbstractContextManager[Workers]:
+    datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
+    return workers_up(datasets, plan.search_space, wish.workers, wish.gpus_per_worker, wish.address, stop)
 
 
 def _settings(
