@@ -14,7 +14,7 @@ from pipeline.commands.parsing import EXIT_HELP
 from pipeline.running.output import flush_streams, results, shown
 from pipeline.running.progress import say
 from pipeline.running.signals import Stopped, stop_on_signals
-from tans_core.errors import TansError
+from tans_core.errors import ConfigError, TansError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -41,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
             return given.do(given, output)
     except TansError as error:
         say(f"tans: {shown(str(error))}")
-        return 1
+        return 2 if isinstance(error, ConfigError) else 1
     except Stopped as stopped:
         say("tans: stopped" + ("; the same command goes on from here" if stopped.goes_on else ""))
         return stopped.exit_status

@@ -52,9 +52,9 @@ def fine_tune(spec: str, zoo: str, row: str, out: Path, epochs: int = 10) -> Fin
         out: folder for `weights.safetensors` and `config.json`; made where it is not there.
 
     Raises:
-        ConfigError: `epochs` is below 1, or `out` cannot be a folder.
+        ConfigError: `epochs` is below 1, `out` cannot be a folder, or no such row.
         DatasetError: the SPEC gives no dataset, or several.
-        ZooError: no such zoo or row.
+        ZooError: there is no zoo.
         WeightsError: the row's weights are gone, changed or not finite.
         TrainingError: the loss is not finite.
     """

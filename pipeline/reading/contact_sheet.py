@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from pipeline.running.output import shown
-from tans_core.errors import DatasetError
+from tans_core.errors import ConfigError
 from tans_core.records import ImageDataset
 
 _SHOWN = {"train": 6, "validation": 3, "test": 3}  # pictures of a class on a side
@@ -24,7 +24,7 @@ def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
     Pixels are whole: small pictures are enlarged by a whole factor, none is made smaller.
 
     Raises:
-        DatasetError: the file cannot be written.
+        ConfigError: the file cannot be written.
     """
     blocks = [_block(dataset) for dataset in datasets]
     sheet = Image.new("RGB", (max(block.width for block in blocks), sum(block.height for block in blocks)), "white")
@@ -35,7 +35,8 @@ def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
     try:
         sheet.save(path, "PNG")
     except OSError as error:
-        raise DatasetError(f"the pictures cannot be written to {path}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"--pictures {path} cannot be written ({reason}): name another file") from error
 
 
 def _block(dataset: ImageDataset) -> Image.Image:

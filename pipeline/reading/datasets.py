@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.reading.read import read_datasets
-from tans_core.errors import DatasetUnavailable
+from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ReadingReport
 
 
@@ -43,8 +43,11 @@ def datasets(
         unavailable: told of a dataset that a service does not give now; left out, it is raised.
 
     Raises:
+        ConfigError: `image_size` is below 1, or `pictures` cannot be written.
         DatasetError: a SPEC cannot be read as a dataset of at least two classes.
     """
+    if image_size < 1:
+        raise ConfigError(f"--image-size must be at least 1, got {image_size}")
     read = read_datasets(specs, image_size, unavailable)
     if pictures is not None:
         from pipeline.reading.contact_sheet import draw_contact_sheet  # and with it matplotlib, for its fonts

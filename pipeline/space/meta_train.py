@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.config import checked_seed
 from pipeline.running.files import write_whole
 from pipeline.running.progress import Progress, say
 from pipeline.running.signals import StopRequest, stop_on_signals
@@ -80,7 +81,7 @@ def meta_train(
         ZooError: there is no zoo.
         SpaceError: its rows are of fewer than two sources.
         PoolError: the workers cannot be had.
-        ConfigError: a URI that MLflow cannot use, or `out` cannot be a folder.
+        ConfigError: a number out of its range, a URI that MLflow cannot use, or `out` cannot be a folder.
         Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
     with stop_on_signals(goes_on=True) as stop:
@@ -98,6 +99,7 @@ def _meta_train(
     stop: StopRequest,
 ) -> MetaTrainSummary:
     began = time.monotonic()
+    checked_seed(seed)
     out = Path(out).expanduser().absolute()
     if workers != 1:
         from pipeline.on_ray.pool import check_wish

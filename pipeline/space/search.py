@@ -85,10 +85,10 @@ def search(
         max_params, max_flops, max_latency_ms: limits; a network not timed on this machine is left out of the last.
 
     Raises:
-        ConfigError: `top` or a limit is not above 0.
+        ConfigError: `top` or a limit is not above 0; the space belongs to another zoo.
         DatasetError: the SPEC gives no dataset, or several.
         ZooError: there is no zoo.
-        SpaceError: there is no space, it is damaged, or it belongs to another zoo.
+        SpaceError: there is no space, or it is damaged.
         NoFeasibleRow: no network meets the limits; names the nearest.
     """
     if top < 1:
@@ -142,11 +142,12 @@ def _rows_of_space(store: Zoo, learned: Space, folder: Path) -> list[Row]:
     """The zoo's rows in the order of the index.
 
     Raises:
-        SpaceError: the space is of another zoo, or of other features.
+        ConfigError: the space is of another zoo, or of a newer state of it.
+        SpaceError: it is of other features.
     """
     identity = learned.identity
     if identity.zoo_id != store.settings.zoo_id:
-        raise SpaceError(
+        raise ConfigError(
             f"the space in {folder} was learned over the zoo {identity.zoo_id} and {store.uri} is "
             f"{store.settings.zoo_id}: give that zoo, or run `tans meta-train` over this one"
         )
@@ -158,7 +159,7 @@ def _rows_of_space(store: Zoo, learned: Space, folder: Path) -> list[Row]:
     by_key = store.snapshot().row_by_key
     missing = [key for key in learned.index.keys if key not in by_key]
     if missing:
-        raise SpaceError(
+        raise ConfigError(
             f"{len(missing)} rows of the space in {folder} are not in {store.uri}, {missing[0]} first: the zoo is an "
             "older copy; give the newer one, or run `tans meta-train` over this one"
         )

@@ -240,6 +240,16 @@ CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], SearchSpace, int, int], C
 }
 
 
+def check_chooser(name: str) -> None:
+    """Refuse a name that no chooser has.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if name not in CHOOSERS:
+        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+
+
 def make_chooser(
     name: str, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int, seed: int
 ) -> Chooser:
@@ -248,8 +258,7 @@ def make_chooser(
     Raises:
         ConfigError: no such chooser.
     """
-    if name not in CHOOSERS:
-        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+    check_chooser(name)
     return CHOOSERS[name](datasets, search_space, image_size, seed)
 
 
