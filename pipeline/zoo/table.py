@@ -7,6 +7,7 @@ can check keys in memory and still never write one twice.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +24,24 @@ _ON_TOP = CommitProperties(max_commit_retries=0)  # refused if anyone committed 
 _OTHERS_LIMIT_S = 60.0
 _FILES_BEFORE_COMPACTION = 64  # one file a commit: a thousand take a second to read
 _COMPACT_BYTES = 4 * 2**20  # larger files are left alone, else each compaction would rewrite the whole table
+
+
+_used_in: int | None = None  # the process whose threads serve Delta: one runtime a process, which no fork survives
+
+
+def _refuse_in_a_fork() -> None:
+    """To be called before Delta is: it panics in a child that was forked from a process which had used it.
+
+    Raises:
+        ZooError: this is such a child.
+    """
+    global _used_in
+    if _used_in not in (None, os.getpid()):
+        raise ZooError(
+            f"this process ({os.getpid()}) was forked from one ({_used_in}) that had used a zoo, and Delta tables do "
+            "not work in it: start processes by spawn, as multiprocessing.get_context('spawn') does"
+        )
+    _used_in = os.getpid()
 
 
 class AppendTable:
@@ -42,6 +61,7 @@ class AppendTable:
     @staticmethod
     def create(location: Location, name: str, schema: pa.Schema) -> None:
         """Make an empty table; one that is there is left as it is."""
+        _refuse_in_a_fork()
         try:
             write_deltalake(  # DeltaTable.create would note the absolute path in the log
                 location.table(name),
@@ -60,6 +80,7 @@ class AppendTable:
 
     def refresh(self) -> None:
         """Take note of what others committed."""
+        _refuse_in_a_fork()
         try:
             self._table.update_incremental()
         except (DeltaError, OSError) as error:
@@ -75,6 +96,7 @@ class AppendTable:
         Raises:
             ZooError: no such version, or a file that is gone or damaged.
         """
+        _refuse_in_a_fork()
         table = self._table if version in (None, self.version) else self._open(version)
         try:
             return pa.table(table.scan(columns=list(columns) if columns else None, predicate=predicate))
@@ -104,6 +126,7 @@ class AppendTable:
             time.sleep(jitter.uniform(0, 0.01 * 2**attempt))
 
     def _append_on_top(self, data: pa.Table) -> bool:
+        _refuse_in_a_fork()
         before = self.version
         try:
             write_deltalake(self._table, data, mode="append", commit_properties=_ON_TOP)
@@ -128,6 +151,7 @@ class AppendTable:
             self._table.optimize.compact(target_size=_COMPACT_BYTES, commit_properties=_ON_TOP)
 
     def _open(self, version: int | None = None) -> DeltaTable:
+        _refuse_in_a_fork()
         try:
             return DeltaTable(self._uri, version=version, storage_options=self._options)
         except TableNotFoundError as error:

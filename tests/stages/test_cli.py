@@ -97,3 +97,61 @@ def test_b18_names_are_escaped_and_cut_for_people_and_exact_in_json(tmp_path, ca
     assert run(["datasets", f"folder:{root}", "--json", "-"]) == 0
     (said,) = json.loads(capfd.readouterr().out)
     assert set(said["class_names"]) == {emoji, hostile} and said["name"] == "long" * 60
+
+
+SHADOWS = {
+    "pipeline.py": ("raise RuntimeError('mine')", "tans", "pipeline.py in FOLDER shadows ours"),
+    "tans_core/__init__.py": ("", "tans", "tans_core/ in FOLDER shadows ours"),
+    "tans_core.py": (
+        "raise RuntimeError('mine')",
+        "pipeline.cli",
+        "tans_core.py in FOLDER shadows the tans_core that tans needs (RuntimeError: mine): rename it",
+    ),
+    "torch.py": ("raise RuntimeError('mine')", "pipeline.cli", "torch.py in FOLDER shadows the torch"),
+    "pyarrow/__init__.py": ("", "tans", "pyarrow/__init__.py in FOLDER shadows the pyarrow"),
+    "uuid.py": ("1 / 0", "tans", "uuid.py in FOLDER shadows the uuid that tans needs (ZeroDivisionError: division"),
+}
+
+
+@pytest.mark.parametrize("file", SHADOWS)
+def test_a_file_of_the_users_that_shadows_a_module_is_named_in_one_line(tmp_path, file):
+    text, module, message = SHADOWS[file]
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    lines = f"import {module} as door\nimport sys\nsys.argv[1:] = ['zoo', 'show', '--zoo', 'none']\ndoor.main()"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run(
+        [sys.executable, "-c", lines], capture_output=True, text=True, cwd=ROOT.parent, env=environment
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"tans: {message.replace('FOLDER', str(tmp_path))}")
+
+
+def test_another_error_is_no_shadows(tmp_path):
+    (tmp_path / "mine.py").write_text("import torch\ntorch.nothing")
+    lines = (
+        "from pipeline.running.shadows import shadow_behind\n"
+        "try:\n    import mine\nexcept AttributeError as error:\n    print(shadow_behind(error))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, env=environment)
+    assert done.stdout == "None\n", done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_e9_results_that_find_no_room_are_a_sentence():
+    lines = "import pipeline.cli as cli\ncli.main(['datasets', 'starter:lfw-faces'])"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", lines], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "tans: no room (No space left on device): make room" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_before_the_first_line_of_the_work_has_its_status():
+    lines = (
+        "import os, signal\nimport pipeline.cli as cli\n"
+        "cli._parser = lambda: os.kill(os.getpid(), signal.SIGINT)\ncli.main([])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -242,5 +242,7 @@ def test_e9_a_full_disk_is_a_sentence_and_leaves_no_lock(tmp_path: Path, room: i
             print(type(error).__name__, error)
     """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(lines)], capture_output=True, text=True)
-    assert re.fullmatch(r"ZooError .*driver\.lock cannot be written \(.+\): make room there and .*\n", done.stdout), done
+    assert re.fullmatch(r"ZooError .*driver\.lock cannot be written \(.+\): make room there and .*\n", done.stdout), (
+        done
+    )
     assert not (tmp_path / "driver.lock").exists()
