@@ -53,7 +53,7 @@ def checked_seed(seed: int) -> int:
         ConfigError: it is no whole number of the range.
     """
     if not isinstance(seed, int) or not 0 <= seed <= LAST_SEED:
-        raise ConfigError(f"--seed must lie between 0 and {LAST_SEED} and be whole, got {seed}")
+        raise ConfigError(f"--seed must be a whole number from 0 to {LAST_SEED}, got {seed}")
     return seed
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -44,6 +45,11 @@ def _refuse_in_a_fork() -> None:
     _used_in = os.getpid()
 
 
+def _in_words(error: Exception) -> str:
+    """Delta's message on one line, without its colours and arrows."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error)).split())
+
+
 class AppendTable:
     """One table of a zoo in the hands of one thread."""
 
@@ -71,7 +77,10 @@ class AppendTable:
                 storage_options=location.storage_options,
             )
         except (DeltaError, OSError) as error:
-            raise ZooError(f"the table {location.table(name)} cannot be made: {error}") from error
+            raise ZooError(
+                f"the table {location.table(name)} cannot be made: {_in_words(error)}; make room if the disk is full, "
+                "or name another place"
+            ) from error
 
     @property
     def version(self) -> int:
@@ -134,7 +143,7 @@ class AppendTable:
             self.refresh()
             if self.version == before:
                 raise ZooError(
-                    f"{data.num_rows} rows cannot be added to {self._uri}: {error}; "
+                    f"{data.num_rows} rows cannot be added to {self._uri}: {_in_words(error)}; "
                     "make room if the disk is full, and run the same command again"
                 ) from error
             return False
@@ -158,11 +167,11 @@ class AppendTable:
             raise ZooError(f"the table {self._uri} is gone: put it back from a copy of the zoo") from error
         except (DeltaError, OSError) as error:
             if version is not None:
-                raise ZooError(f"{self._uri} has no version {version}: {error}") from error
+                raise ZooError(f"{self._uri} has no version {version}: {_in_words(error)}") from error
             raise self._unreadable(error) from error
 
     def _others_came_first(self) -> ZooError:
         return ZooError(f"{self._uri}: others committed first for {_OTHERS_LIMIT_S:.0f} s; end the other writers")
 
     def _unreadable(self, error: Exception) -> ZooError:
-        return ZooError(f"the table {self._uri} cannot be read: {error}; put it back from a copy of the zoo")
+        return ZooError(f"the table {self._uri} cannot be read: {_in_words(error)}; put it back from a copy of the zoo")

@@ -26,9 +26,9 @@ WRONG = {
     f"{BUILD} --pairs 1 --hours nan": "--hours must be a number of at least 0, got nan",
     f"{BUILD} --pairs 1 --hours -1": "--hours must be a number of at least 0, got -1",
     f"{BUILD} --pairs 1 --hours inf": "--hours must be a number of at least 0, got inf",
-    f"{BUILD} --pairs 1 --seed -1": "--seed must lie between 0 and 9223372036854775807, got -1",
+    f"{BUILD} --pairs 1 --seed -1": "--seed must be a whole number from 0 to 9223372036854775807, got -1",
     f"{BUILD} --pairs 1 --seed 99999999999999999999999": "got 99999999999999999999999",
-    f"{BUILD} --pairs 1 --seed -1 --dry-run": "--seed must lie between",
+    f"{BUILD} --pairs 1 --seed -1 --dry-run": "--seed must be a whole",
     f"{BUILD} --pairs 1 --image-size 0": "multiples of 32, got 0",
     f"{BUILD} --pairs 1 --image-size -32": "multiples of 32, got -32",
     f"{BUILD} --pairs 1 --init nowhere.pt": "nowhere.pt is no file",
@@ -46,7 +46,7 @@ WRONG = {
     f"{BUILD} --pairs 1 --datasets starter:lfw-faces?without=nobody": "there is no such class",
     f"{GROW} --image-size 64": "keeps --image-size 32 and 64 was asked for",
     f"{GROW} --seed 5": "keeps --seed 0 and 5 was asked for",
-    "meta-train --zoo zoo? --out out --seed -1": "--seed must lie between 0 and",
+    "meta-train --zoo zoo? --out out --seed -1": "--seed must be a whole",
     "meta-train --zoo zoo? --out out --workers 0": "--workers must be at least 1, got 0",
     f"meta-train --zoo zoo? --out out --workers {MANY}": "workers want one CPU each",
     f"{SEARCH} --top 0": "--top must be at least 1, got 0",
@@ -107,9 +107,9 @@ def test_what_is_not_there_ends_with_1(house, monkeypatch, capfd, command):
 
 @pytest.mark.parametrize("seed", [-1, 2**63, 0.5])
 def test_the_range_of_seeds_is_one_for_commands_and_functions(house, seed):
-    with pytest.raises(ConfigError, match="must lie between 0 and 9223372036854775807"):
+    with pytest.raises(ConfigError, match="must be a whole number from 0 to 9223372036854775807"):
         build_zoo(str(house / "new"), ["starter:lfw-faces"], pairs=1, workers=0, seed=seed)
-    with pytest.raises(ConfigError, match="must lie between 0 and 9223372036854775807"):
+    with pytest.raises(ConfigError, match="must be a whole number from 0 to 9223372036854775807"):
         meta_train(str(house / "zoo?"), house / "out", seed=seed)
 
 
