@@ -37,7 +37,7 @@ PAIRS, IMAGE_SIZE = 80, 64
 RATES = (0.015, 0.04)
 SEEDS = (0, 1, 2)
 SIDES = (("retrieved", 5), ("start", 5), ("random", 5), ("random", 15))
-T_95 = {2: 4.303, 7: 2.365, 23: 2.069}  # Student's t, two-sided 95 %, by degrees of freedom
+T_95 = {2: 4.303, 7: 2.365}  # Student's t, two-sided 95 %, by degrees of freedom
 
 
 @dataclass(frozen=True, order=True)
@@ -117,7 +117,14 @@ def _read(lines: Path) -> dict[Task, dict[str, Any]]:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean test accuracy in percent of each side, and paired differences with 95 % intervals over seeds."""
+    """Mean test accuracy in percent of each side, and paired differences with 95 % intervals.
+
+    Each side's rate is chosen on validation (of equal ones the first), its test accuracy is read for that run alone.
+    A dataset counts once, however many images it has; its interval is over seeds, that of the whole over datasets.
+
+    Args:
+        results: of every dataset, side, rate and seed.
+    """
     chosen: dict[tuple[str, str, int, int], dict[str, Any]] = {}
     for result in results:
         place = (result["dataset"], result["start"], result["epochs"], result["seed"])

@@ -12,16 +12,18 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas
 import torch
 
 from benchmarks.machine import write
-from pipeline.growing.build_zoo import build_zoo
+from pipeline.growing.build_zoo import BuildSummary, build_zoo
 from pipeline.zoo import Zoo
 from tans_core.datasets.opening import open_datasets
-from tans_core.records import PairIdentity
+from tans_core.records import PairIdentity, Row
 from tans_core.search_space import make_search_space
 from tans_core.training.standalone import train_pair
 
@@ -73,10 +75,19 @@ def main() -> None:
     built = build_zoo(str(zoo), specs, pairs=given.pairs, preset_name="laptop", workers=given.workers)
     rows = Zoo.open(str(zoo)).snapshot().rows
     bare_s = bare_loop(specs, 64, [row.identity for row in rows], given.workers, bare)
+    write(given.out / "pool.json", summary(built, bare_s, rows))
+
+
+def summary(built: BuildSummary, bare_s: float, rows: Sequence[Row]) -> dict[str, Any]:
+    """The build beside the bare loop's seconds, and how well it foresaw what it chose.
+
+    The rank correlation is Spearman's, between the accuracy predicted before training and the one counted in
+    validation, over the rows that the surrogate chose; None for fewer than three.
+    """
     predicted = pandas.DataFrame(
         [(row.choice.predicted_mean, row.val_accuracy) for row in rows if row.choice.predicted_mean is not None]
     )
-    result = {
+    return {
         "pairs": built.pairs,
         "failures": built.failures,
         "workers": built.workers,
@@ -91,7 +102,6 @@ def main() -> None:
         "predicted_rank_correlation": predicted.corr("spearman").iloc[0, 1] if len(predicted) > 2 else None,
         "predicted_pairs": len(predicted),
     }
-    write(given.out / "pool.json", result)
 
 
 if __name__ == "__main__":

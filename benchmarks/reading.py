@@ -2,8 +2,7 @@
 
 20,000 small JPEGs, made from the collection's pictures, in class folders and in one Parquet file. Every measurement is
 a process of its own that ends with one tensor in memory; the Pillow loop makes the same upright, letterboxed pictures.
-Rounds alternate, medians are reported. Files lie in the
-system's page cache for all of them.
+Rounds alternate, medians are reported. Files lie in the system's page cache for all of them.
 """
 
 from __future__ import annotations
@@ -17,8 +16,10 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -132,24 +133,30 @@ def main() -> None:
         }.items():
             runs.setdefault(name, []).append(measured(*arguments))
             print(name, runs[name][-1], file=sys.stderr)
-    seconds = {name: statistics.median(run["seconds"] for run in each) for name, each in runs.items()}
-    write(
-        given.out / "reading.json",
-        {
-            "pictures": given.pictures,
-            "size": f"{WIDTH}x{HEIGHT} JPEG, quality 90, to {SIZE} px",
-            "rounds": given.rounds,
-            "cold_vs_pillow_ratio": seconds["pillow"] / seconds["folder_cold"],
-            "parquet_vs_pillow_ratio": seconds["pillow"] / seconds["parquet_cold"],
-            "cold_vs_image_folder_ratio": seconds["image_folder"] / seconds["folder_cold"],
-            "cached_s": seconds["folder_cached"],
-            "parquet_cached_s": seconds["parquet_cached"],
-            "pictures_per_s": {name: given.pictures / median for name, median in seconds.items()},
-            "peak_bytes": {name: statistics.median(run["peak_bytes"] for run in each) for name, each in runs.items()},
-            "runs": runs,
-        },
-    )
+    write(given.out / "reading.json", summary(runs, given.pictures))
     shutil.rmtree(home)
+
+
+def summary(runs: Mapping[str, Sequence[Mapping[str, float]]], pictures: int) -> dict[str, Any]:
+    """Medians over rounds; a ratio above 1 says that ours is so many times as fast as the other.
+
+    Args:
+        runs: of each way to read, a measurement a round.
+    """
+    seconds = {name: statistics.median(run["seconds"] for run in each) for name, each in runs.items()}
+    return {
+        "pictures": pictures,
+        "size": f"{WIDTH}x{HEIGHT} JPEG, quality 90, to {SIZE} px",
+        "rounds": len(runs["pillow"]),
+        "cold_vs_pillow_ratio": seconds["pillow"] / seconds["folder_cold"],
+        "parquet_vs_pillow_ratio": seconds["pillow"] / seconds["parquet_cold"],
+        "cold_vs_image_folder_ratio": seconds["image_folder"] / seconds["folder_cold"],
+        "cached_s": seconds["folder_cached"],
+        "parquet_cached_s": seconds["parquet_cached"],
+        "pictures_per_s": {name: pictures / median for name, median in seconds.items()},
+        "peak_bytes": {name: statistics.median(run["peak_bytes"] for run in each) for name, each in runs.items()},
+        "runs": runs,
+    }
 
 
 if __name__ == "__main__":

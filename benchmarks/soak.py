@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from pipeline.zoo import Zoo
 SAMPLE_S = 2.0
 LEFT_OVER_S = 120.0
 ENDS = ((0.45, signal.SIGKILL), (0.50, signal.SIGTERM), (0.55, signal.SIGINT))  # at that share of the rows
-STATUS = {"SIGKILL": -9, "SIGTERM": 0, "SIGINT": 130}
+STATUS = {"SIGKILL": -9, "SIGTERM": 0, "SIGINT": 130}  # in the order of ENDS
 TENTHS = (1, 9)  # compared, counted from 0
 
 
@@ -130,15 +130,15 @@ def _end(process: subprocess.Popen[bytes], number: signal.Signals, rows: int, no
     notes.end(End(signal=number.name, rows=rows, status=status, took_s=time.monotonic() - began))
 
 
-def left_over(seen: set[psutil.Process]) -> int:
-    """Processes of ours after two minutes."""
-    _, alive = psutil.wait_procs(list(seen), timeout=LEFT_OVER_S)
+def left_over(seen: set[psutil.Process], wait_s: float = LEFT_OVER_S) -> int:
+    """Processes of ours that are alive after so long."""
+    _, alive = psutil.wait_procs(list(seen), timeout=wait_s)
     for each in alive:
         print(f"left over: {each}", file=sys.stderr)
     return len(alive)
 
 
-def medians(of_rows: Iterator[tuple[int, float]], pairs: int) -> tuple[float, float] | None:
+def medians(of_rows: Iterable[tuple[int, float]], pairs: int) -> tuple[float, float] | None:
     """Of the second tenth and of the last; None where one of them has no value."""
     tenths: dict[int, list[float]] = {}
     for rows, value in of_rows:
@@ -181,27 +181,41 @@ def main() -> None:
                 process.terminate()
         if process.wait() != 0 and (not notes.ends or process.returncode != notes.ends[-1].status):
             raise SystemExit(f"a run ended with {process.returncode}: see {given.out / 'soak.log'}")
-    rows = Zoo.open(zoo).snapshot().rows
-    compared = {
-        "commit_ms": journalled(zoo, "commit", lambda event: event["commit_ms"]),
-        "decision_ms": journalled(zoo, "decision", lambda event: event["decision_ms"]),
-        "driver_rss": of_samples(notes.samples, lambda sample: sample.driver_rss),
-        "actor_rss": of_samples(notes.samples, lambda sample: sample.actor_rss),
-    }
-    tenths = {name: medians(values, given.pairs) for name, values in compared.items()}
-    result = {
-        "pairs": given.pairs,
-        "rows": len(rows),
-        "keys": len({row.key for row in rows}),
-        "ends": [asdict(end) for end in notes.ends],
-        "ends_as_promised": all(end.status == STATUS[end.signal] for end in notes.ends),
+    result = summary(
+        given.pairs,
+        [row.key for row in Zoo.open(zoo).snapshot().rows],
+        notes.ends,
+        {
+            "commit_ms": journalled(zoo, "commit", lambda event: event["commit_ms"]),
+            "decision_ms": journalled(zoo, "decision", lambda event: event["decision_ms"]),
+            "driver_rss": of_samples(notes.samples, lambda sample: sample.driver_rss),
+            "actor_rss": of_samples(notes.samples, lambda sample: sample.actor_rss),
+        },
+    )
+    result |= {"left_over": left_over(seen), "samples": len(notes.samples), "wall_s": time.monotonic() - began}
+    write(given.out / "soak.json", result)
+
+
+def summary(
+    pairs: int, keys: Sequence[str], ends: Sequence[End], compared: Mapping[str, Iterable[tuple[int, float]]]
+) -> dict[str, Any]:
+    """Whether every pair is there once, runs ended as promised, and what grew.
+
+    Args:
+        pairs: asked for.
+        keys: of the rows.
+        compared: by name, values with the rows that there were; each `NAME_growth` is the last tenth over the second.
+    """
+    tenths = {name: medians(values, pairs) for name, values in compared.items()}
+    return {
+        "pairs": pairs,
+        "rows": len(keys),
+        "keys": len(set(keys)),
+        "ends": [asdict(end) for end in ends],
+        "ends_as_promised": [(end.signal, end.status) for end in ends] == list(STATUS.items()),
         **{f"{name.removesuffix('_ms')}_growth": both and both[1] / both[0] for name, both in tenths.items()},
         "second_and_last_tenth": tenths,
-        "left_over": left_over(seen),
-        "samples": len(notes.samples),
-        "wall_s": time.monotonic() - began,
     }
-    write(given.out / "soak.json", result)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from pipeline.zoo.show import show_journal, show_zoo
     from pipeline.zoo.store import Zoo
     from pipeline.zoo.verify import verify_zoo
+    from tans_core.evaluation.fronts import front
 
 __all__ = [
     "Zoo",
     "build_zoo",
     "datasets",
     "fine_tune",
+    "front",
     "load_network",
     "meta_train",
     "search",
@@ -34,6 +36,7 @@ _HOMES = {
     "build_zoo": "pipeline.growing.build_zoo",
     "datasets": "pipeline.reading.datasets",
     "fine_tune": "pipeline.network.fine_tune",
+    "front": "tans_core.evaluation.fronts",
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
     "search": "pipeline.space.search",

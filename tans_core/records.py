@@ -46,6 +46,7 @@ class ReadingReport:
     ignored: dict[str, int] = field(default_factory=dict)  # kind of file -> count
     dropped_classes: tuple[str, ...] = ()  # each with its reason
     notes: tuple[str, ...] = ()  # sentences for a person: own split, frames, scaling
+    copies: tuple[str, ...] = ()  # other SPECs that gave this same dataset, which counts once
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,6 +69,8 @@ class ImageDataset:
     validation: Tensor
     test: Tensor
     report: ReadingReport = ReadingReport()
+    image_hashes: bytes = b""  # BLAKE2b-128 of each picture's decoded pixels, 16 bytes an image; empty: not known
+    paths: bytes = b""  # where each image was found: UTF-8, parted by zero bytes; empty: not known
 
     @property
     def image_size(self) -> int:
@@ -117,6 +120,7 @@ class DatasetRecord:
     channels: int
     mirror: bool  # mirrored pictures keep their class: decided on the training images
     features: Features
+    image_hashes: bytes = b""  # as ImageDataset.image_hashes; empty: recorded before they were kept
 
 
 # --- networks -----------------------------------------------------------------------------------

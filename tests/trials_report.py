@@ -14,7 +14,8 @@ WIDTH = 92
 class Report:
     """Collects what the slow tests say; a test tells more by `record_property("seen", ...)`."""
 
-    def __init__(self) -> None:
+    def __init__(self, out: Path) -> None:
+        self.out = out
         self.rows: list[dict[str, object]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -37,13 +38,13 @@ class Report:
         for row in self.rows:
             line = f"{row['scenario']}: {row['seen']}" if row["outcome"] == "passed" else f"{row['scenario']}: {row}"
             terminalreporter.write_line(f"{row['outcome']:7} {row['seconds']:7} s  {line}"[: WIDTH * 2])
-        OUT.parent.mkdir(parents=True, exist_ok=True)
-        before = json.loads(OUT.read_text()) if OUT.exists() else []
+        self.out.parent.mkdir(parents=True, exist_ok=True)
+        before = json.loads(self.out.read_text()) if self.out.exists() else []
         again = {row["scenario"] for row in self.rows}
         kept = [row for row in before if row["scenario"] not in again]  # of trials that were not part of this run
-        OUT.write_text(json.dumps(kept + self.rows, indent=1) + "\n")
-        terminalreporter.write_line(f"written to {OUT}")
+        self.out.write_text(json.dumps(kept + self.rows, indent=1) + "\n")
+        terminalreporter.write_line(f"written to {self.out}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.pluginmanager.register(Report(), "trials")
+    config.pluginmanager.register(Report(OUT), "trials")

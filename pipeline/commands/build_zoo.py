@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command, zoo_option
+from pipeline.commands.parsing import SPECS_HELP, command, zoo_option
 from pipeline.running.output import Output, percent
 from pipeline.running.progress import say
 
@@ -17,7 +17,7 @@ def add(commands) -> None:
         run,
         "train dataset-network pairs until the zoo has the rows asked for",
         "The same command goes on where it was stopped or killed. A zoo keeps its search space, image size and\n"
-        "recipe; flags left out take its values, or the preset's for a new zoo.\n\n" + SPEC_HELP,
+        "recipe; flags left out take its values, or the preset's for a new zoo.\n\n" + SPECS_HELP,
         goes_on=True,
     )
     zoo_option(parser)

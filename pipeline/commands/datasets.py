@@ -6,17 +6,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command
+from pipeline.commands.parsing import SPECS_HELP, command
 from pipeline.running.output import Output, percent, shown, shown_name, table
 from tans_core.errors import TansError
 
 
 def add(commands) -> None:
-    parser = command(commands, "datasets", run, "say what a SPEC gives, before anything is trained", SPEC_HELP)
+    parser = command(commands, "datasets", run, "say what a SPEC gives, before anything is trained", SPECS_HELP)
     parser.add_argument("specs", nargs="+", metavar="SPEC")
     parser.add_argument("--image-size", type=int, default=64, metavar="PX", help="longest side (default: 64)")
     parser.add_argument(
         "--pictures", type=Path, metavar="OUT.png", help="draw some pictures of each class on each side, to look at"
+    )
+    parser.add_argument(
+        "--manifest", type=Path, metavar="OUT.csv", help="write which picture is on which side, one line a picture"
     )
 
 
@@ -24,7 +27,13 @@ def run(given: argparse.Namespace, output: Output) -> int:
     from pipeline.reading.datasets import datasets
 
     missed: list[TansError] = []
-    summaries = datasets(given.specs, given.image_size, pictures=given.pictures, unavailable=missed.append)
+    summaries = datasets(
+        given.specs,
+        given.image_size,
+        pictures=given.pictures,
+        manifest=given.manifest,
+        unavailable=missed.append,
+    )
     rows = [
         (
             shown_name(each.name),

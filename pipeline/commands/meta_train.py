@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import command, zoo_option
+from pipeline.commands.parsing import command, threads_option, zoo_option
 from pipeline.running.output import Output, percent
 
 
@@ -21,12 +21,13 @@ def add(commands) -> None:
         "--workers", type=int, default=1, metavar="N", help="of Ray Train (default: 1, in this process)"
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
+    threads_option(parser)
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
     from pipeline.space.meta_train import meta_train
 
-    summary = meta_train(given.zoo, given.out, workers=given.workers, seed=given.seed)
+    summary = meta_train(given.zoo, given.out, workers=given.workers, seed=given.seed, threads=given.threads)
     text = [
         f"gallery of {summary.gallery}: R@1 {percent(summary.r_at_1)}, R@5 {percent(summary.r_at_5)} "
         f"(random {percent(summary.r_at_5_random)}), R@10 {percent(summary.r_at_10)}, "

@@ -5,9 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-SPEC_HELP = """\
-SPEC, one or more (quote what a shell would read):
-  starter:NAME, starter:all            small real datasets that come with tans
+_SPEC_FORMS = """\
   folder:PATH                          a folder of class folders
   parquet:GLOB                         Parquet files with columns image, label, label_name
   kaggle:OWNER/NAME/versions/K[#DIR]   a dataset on Kaggle, version pinned
@@ -19,6 +17,16 @@ Options stand at the end of a folder: or kaggle: SPEC, as in a URL:
   ?without=NAME,NAME                           leave classes out (parquet: and starter: too)
   ?group=1of3                                  one of the groups of 2 to 20 that more than 20 classes are dealt into
 Several options are joined by &, as in ?class=leaf&without=other."""
+
+SPEC_HELP = f"""\
+SPEC (quote what a shell would read):
+  starter:NAME                         a small real dataset that comes with tans
+{_SPEC_FORMS}"""
+
+SPECS_HELP = f"""\
+SPEC, one or more (quote what a shell would read):
+  starter:NAME, starter:all            small real datasets that come with tans
+{_SPEC_FORMS}"""
 
 EXIT_HELP = """\
 exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM or a closed terminal with everything kept),
@@ -37,8 +45,15 @@ def command(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(do=do, goes_on=goes_on)
-    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON to FILE, - for standard output")
+    parser.add_argument("--json", metavar="FILE", help="write the summary as JSON over FILE, - for standard output")
     return parser
+
+
+def threads_option(parser: argparse.ArgumentParser) -> None:
+    """For what computes in this process."""
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="of torch (default: 1); another number, another result"
+    )
 
 
 def zoo_option(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command, zoo_option
+from pipeline.commands.parsing import SPEC_HELP, command, threads_option, zoo_option
 from pipeline.running.output import Output, percent, shown, table
 
 
@@ -18,6 +18,7 @@ def add(commands) -> None:
     parser.add_argument("--max-params", type=float, metavar="N", help="parameters at most, as 5e6")
     parser.add_argument("--max-flops", type=float, metavar="N", help="multiply-accumulates of one image at most")
     parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="median latency on this machine at most")
+    threads_option(parser)
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
@@ -31,6 +32,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
         max_params=given.max_params,
         max_flops=given.max_flops,
         max_latency_ms=given.max_latency_ms,
+        threads=given.threads,
     )
     rows = [
         (

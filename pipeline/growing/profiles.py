@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.pools import ATTEMPTS, WorkerPool
-from pipeline.running.progress import Progress
+from pipeline.running.output import shown
+from pipeline.running.progress import Progress, say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import Zoo
 from tans_core.errors import DatasetError, PoolError
@@ -23,6 +24,7 @@ def record_datasets(
     """
     known = dict(store.snapshot().datasets)
     _refuse_changed(known.values(), datasets, store.uri)
+    _say_copies(known, datasets)
     missing = [dataset for dataset in datasets if dataset.fingerprint not in known]
     waiting = [
         (DescribeJob(fingerprint=each.fingerprint, name=each.name, deadline_s=deadline_s), 1) for each in missing
@@ -47,6 +49,17 @@ def record_datasets(
             assert outcome.failure is not None
             raise PoolError(f"looking at {outcome.job.name} failed {ATTEMPTS} times: {outcome.failure.message}")
     return [known[dataset.fingerprint] for dataset in datasets if dataset.fingerprint in known]
+
+
+def _say_copies(known: Mapping[str, DatasetRecord], datasets: Sequence[ImageDataset]) -> None:
+    """A dataset that the zoo knows by another name keeps that name in its rows."""
+    for dataset in datasets:
+        record = known.get(dataset.fingerprint)
+        if record is not None and record.name != dataset.name:
+            say(
+                f"{shown(dataset.spec)} is a copy of {shown(record.name)}, which the zoo has from "
+                f"{shown(record.spec)}: the same pictures and classes; counted once"
+            )
 
 
 def _refuse_changed(known: Iterable[DatasetRecord], datasets: Sequence[ImageDataset], zoo: str) -> None:

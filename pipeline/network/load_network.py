@@ -25,6 +25,20 @@ def find_row(zoo: Zoo, key: str) -> Row:
     return rows[0]
 
 
+def find_start(zoo: Zoo, text: str) -> tuple[str, Row]:
+    """What `--row` asks for: "retrieved" and the row of a key, or "start" and the row that `start:KEY` names.
+
+    Raises:
+        ConfigError: there is no such row, there are several, or the text is neither.
+    """
+    before, colon, key = text.rpartition(":")
+    if colon and before != "start":
+        raise ConfigError(
+            f"{text!r} names no row: give KEY, or start:KEY for its architecture from the starting weights"
+        )
+    return "start" if colon else "retrieved", find_row(zoo, key)
+
+
 def load_network(zoo: str, key: str) -> nn.Module:
     """The trained network of a row, with its classifier, in eval mode.
 

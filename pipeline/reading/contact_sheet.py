@@ -8,14 +8,33 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from pipeline.running.output import shown
 from tans_core.errors import ConfigError
 from tans_core.records import ImageDataset
 
+_MARK = "tans datasets"  # in the file: by it a sheet is known as ours
 _SHOWN = {"train": 6, "validation": 3, "test": 3}  # pictures of a class on a side
 _TILE, _GAP, _LINE, _NAMES = 64, 4, 18, 190  # pixels: least side of a tile, between tiles, of text, for class names
+
+
+def check_place(path: Path) -> None:
+    """Ask before the work whether a sheet can be written, over an older one of ours at most.
+
+    Raises:
+        ConfigError: something else is there, or nothing can be written there.
+    """
+    new = not path.exists()
+    if not new and not _is_sheet(path):
+        raise ConfigError(f"--pictures {path} is no contact sheet of tans and would be lost: name another file")
+    try:
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise ConfigError(f"--pictures {path} cannot be written ({error.strerror}): name another file") from error
 
 
 def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
@@ -33,10 +52,20 @@ def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
         sheet.paste(block, (0, top))
         top += block.height
     try:
-        sheet.save(path, "PNG")
+        mark = PngInfo()
+        mark.add_text("Software", _MARK)
+        sheet.save(path, "PNG", pnginfo=mark)
     except OSError as error:
         reason = error.strerror or error
         raise ConfigError(f"--pictures {path} cannot be written ({reason}): name another file") from error
+
+
+def _is_sheet(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            return image.info.get("Software") == _MARK
+    except (OSError, ValueError):
+        return False
 
 
 def _block(dataset: ImageDataset) -> Image.Image:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from platformdirs import user_cache_path
 
 from pipeline.running.output import shown
-from pipeline.running.progress import Progress
+from pipeline.running.progress import Progress, say
 from tans_core.datasets.opening import DatasetCache, open_dataset, open_datasets
 from tans_core.errors import DatasetUnavailable
 from tans_core.records import ImageDataset
@@ -19,9 +19,13 @@ _QUIET_S = 2.0  # of reading that is over before anybody wonders
 def read_datasets(
     specs: Sequence[str], image_size: int, unavailable: Callable[[DatasetUnavailable], None] | None = None
 ) -> list[ImageDataset]:
-    """All datasets of the SPECs, as `open_datasets` gives them."""
+    """All datasets of the SPECs, as `open_datasets` gives them; copies are said."""
     with _Watch() as watch:
-        return open_datasets(specs, image_size, cache=_cache(), watch=watch.see, unavailable=unavailable)
+        read = open_datasets(specs, image_size, cache=_cache(), watch=watch.see, unavailable=unavailable)
+    for dataset in read:
+        for copy in dataset.report.copies:
+            say(f"{shown(copy)} is a copy of {shown(dataset.spec)}: the same pictures and classes; counted once")
+    return read
 
 
 def read_dataset(spec: str, image_size: int) -> ImageDataset:

@@ -49,10 +49,10 @@ def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
         yield beside
     finally:
         beside.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    flush_folder(path.parent)
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make the names in a folder outlive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,21 +9,20 @@ from pathlib import Path
 from torch import Tensor
 
 from pipeline.config import checked_seed
-from pipeline.running.files import write_whole
 from pipeline.running.progress import Progress, say
+from pipeline.running.result_folder import refuse_foreign
 from pipeline.running.signals import StopRequest, stop_on_signals
-from pipeline.running.threads import one_thread
-from pipeline.space.space_folder import SpaceIdentity, save_space, saved_metrics, whole_space
+from pipeline.running.threads import check_threads, torch_threads
+from pipeline.space.space_folder import SpaceIdentity, is_of_space, save_space, saved_metrics, whole_space
+from pipeline.space.training_folder import TRAINING, Work, is_training, remove_trainings
 from pipeline.tracking.tracker import MlflowTracker, NoTracker, Tracker, sqlite_uri
 from pipeline.zoo import Zoo
-from pipeline.zoo.run_facts import run_facts
 from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState
 from tans_core.cross_modal.space_data import SpaceData, space_data
 from tans_core.cross_modal.trained_space import TrainedSpace, finish_space
 from tans_core.errors import ConfigError
 from tans_core.records import canonical_json, content_hash
 from tans_core.search_space.ofa_lite import LITE0_SHA256
-from tans_core.training.weights import decode_weights, encode_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +52,7 @@ class MetaTrainSummary:
     chosen_step: int
     steps: int
     workers: int
+    threads: int
     zoo_version: int
     wall_s: float
 
@@ -65,6 +63,7 @@ def meta_train(
     *,
     workers: int = 1,
     seed: int = 0,
+    threads: int = 1,
     config: SpaceConfig = SpaceConfig(),  # noqa: B008 (frozen)
     address: str | None = None,
     mlflow_uri: str | None = None,
@@ -74,6 +73,7 @@ def meta_train(
     Args:
         out: folder of the space; a space of an older version of the zoo is replaced when the new one is whole.
         workers: of Ray Train; 1 trains in this process, without Ray.
+        threads: of torch, where one worker trains; several have one each. Another number, another space.
         address: of a Ray cluster for several workers; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
 
@@ -81,11 +81,12 @@ def meta_train(
         ZooError: there is no zoo.
         SpaceError: its rows are of fewer than two sources.
         PoolError: the workers cannot be had.
-        ConfigError: a number out of its range, a URI that MLflow cannot use, or `out` cannot be a folder.
+        ConfigError: a number out of its range, a URI that MLflow cannot use, or `out` cannot be a folder or holds what
+            tans did not write.
         Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
     with stop_on_signals(goes_on=True) as stop:
-        return _meta_train(zoo, out, workers, seed, config, address, mlflow_uri, stop)
+        return _meta_train(zoo, out, workers, seed, threads, config, address, mlflow_uri, stop)
 
 
 def _meta_train(
@@ -93,6 +94,7 @@ def _meta_train(
     out: Path,
     workers: int,
     seed: int,
+    threads: int,
     config: SpaceConfig,
     address: str | None,
     mlflow_uri: str | None,
@@ -101,7 +103,11 @@ def _meta_train(
     began = time.monotonic()
     checked_seed(seed)
     out = Path(out).expanduser().absolute()
+    refuse_foreign(out, lambda path: is_of_space(path) or is_training(path))
+    check_threads(threads)
     if workers != 1:
+        if threads != 1:
+            raise ConfigError(f"--threads {threads} goes with --workers 1 alone: several workers have one thread each")
         from pipeline.on_ray.pool import check_wish
 
         check_wish(workers, address)
@@ -117,52 +123,25 @@ def _meta_train(
         seed=seed,
         workers=workers,
         config=asdict(config),
+        threads=threads,
     )
     if whole_space(out) == identity:
         say(f"the space in {out} is of this version of the zoo already, nothing to do")
-        return MetaTrainSummary(**saved_metrics(out)["summary"])
-    work = _Work(out / "training" / content_hash(canonical_json(asdict(identity))))
+        return MetaTrainSummary(**{"threads": 1, **saved_metrics(out)["summary"]})
+    work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))))
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:
-        with one_thread():
+        with torch_threads(threads):
             trained = _train(data, config, seed, workers, address, work, tracker, stop)
         summary = _summary(trained, identity, config, began)
         tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
         save_space(out, identity, trained, store.uri, _metrics(summary, trained))
         tracker.finish("FINISHED")
-        shutil.rmtree(work.folder.parent)
+        remove_trainings(work.folder.parent)
         return summary
     except BaseException:
         tracker.finish("KILLED" if stop else "FAILED")
         raise
-
-
-class _Work:
-    """The folder of a training under way, one for each thing that can be trained, gone when the space is whole.
-
-    Its `run.json` says what the last run was made with: of a training that failed it is what a report needs.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_whole(self.folder / "run.json", json.dumps(run_facts(), indent=1).encode())
-        except OSError as error:
-            raise ConfigError(f"{folder} cannot be made ({error.strerror}): name another folder") from error
-        self._state, self._run = folder / "state.safetensors", folder / "mlflow.json"
-        self.resume = SpaceState.of_tensors(decode_weights(self._state.read_bytes())) if self._state.exists() else None
-        self.logged = 0 if self.resume is None else len(self.resume.curve)  # evaluations that MLflow has
-
-    @property
-    def run_id(self) -> str | None:
-        return json.loads(self._run.read_bytes())["run_id"] if self._run.exists() else None
-
-    def note_run(self, run_id: str) -> None:
-        write_whole(self._run, json.dumps({"run_id": run_id}).encode())
-
-    def keep(self, state: SpaceState) -> None:
-        write_whole(self._state, encode_weights(state.tensors()))
 
 
 def _train(
@@ -171,7 +150,7 @@ def _train(
     seed: int,
     workers: int,
     address: str | None,
-    work: _Work,
+    work: Work,
     tracker: Tracker,
     stop: StopRequest,
 ) -> TrainedSpace:
@@ -215,7 +194,7 @@ def _check_cluster(workers: int, address: str | None, cpus: float) -> None:
         fitting_workers(workers, 0.0, True, cpus, 0.0)
 
 
-def _tracker(uri: str | None, zoo_uri: str, identity: SpaceIdentity, work: _Work) -> Tracker:
+def _tracker(uri: str | None, zoo_uri: str, identity: SpaceIdentity, work: Work) -> Tracker:
     """A run for this training, started; a training that was stopped goes on in its run."""
     if uri is None and ("?" in zoo_uri or "://" in zoo_uri):
         say(f"no MLflow: no SQLite file can lie at {zoo_uri}")
@@ -254,6 +233,7 @@ def _summary(trained: TrainedSpace, identity: SpaceIdentity, config: SpaceConfig
         chosen_step=trained.chosen_step,
         steps=config.steps,
         workers=identity.workers,
+        threads=identity.threads,
         zoo_version=identity.zoo_version,
         wall_s=time.monotonic() - began,
     )

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.reading.read import read_dataset
+from pipeline.running.output import shown
 from pipeline.running.progress import say
+from pipeline.running.threads import torch_threads
 from pipeline.space.space_folder import Space, load_space
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name
+from pipeline.zoo.show import distinct_names
 from tans_core.cross_modal.encoders import facts_of
 from tans_core.cross_modal.features import extract_features
 from tans_core.errors import ConfigError, SpaceError
-from tans_core.records import Row
+from tans_core.records import ImageDataset, Row
 from tans_core.retrieval.constraints import Limits, RowCosts, explain_none, within
+from tans_core.retrieval.known_pictures import known_pictures
 from tans_core.retrieval.rank import Ranked, rank
 from tans_core.search_space.ofa_lite import LITE0_SHA256, lite0_backbone
 
@@ -65,6 +69,8 @@ class SearchResult:
     rows_unseen: int  # of the zoo, younger than the space
     milliseconds: float  # embedding the query's features, limits, search, prediction
     features_s: float  # reading the pictures through the frozen backbone
+    known_pictures: dict[str, int]  # how many of the query's pictures stand in which datasets of the zoo
+    threads: int = 1  # of torch
 
 
 def search(
@@ -75,22 +81,40 @@ def search(
     max_params: float | None = None,
     max_flops: float | None = None,
     max_latency_ms: float | None = None,
+    threads: int = 1,
 ) -> SearchResult:
     """Find the networks to start from on a new dataset; its training images alone are looked at.
+
+    What is counted as known are copies among all of its pictures, by their hashes: no choice depends on it.
 
     Args:
         spec: one dataset.
         space: folder made by `meta_train` over this zoo, or over an earlier version of it.
         top: how many networks.
         max_params, max_flops, max_latency_ms: limits; a network not timed on this machine is left out of the last.
+        threads: of torch; another number may give another order of near equals.
 
     Raises:
-        ConfigError: `top` or a limit is not above 0; the space belongs to another zoo.
+        ConfigError: `top` or a limit is not above 0, there are not so many CPUs, or the space belongs to another zoo.
         DatasetError: the SPEC gives no dataset, or several.
         ZooError: there is no zoo.
         SpaceError: there is no space, or it is damaged.
         NoFeasibleRow: no network meets the limits; names the nearest.
     """
+    with torch_threads(threads):
+        found = _search(spec, zoo, space, top, max_params, max_flops, max_latency_ms)
+    return replace(found, threads=threads)
+
+
+def _search(
+    spec: str,
+    zoo: str,
+    space: Path,
+    top: int,
+    max_params: float | None,
+    max_flops: float | None,
+    max_latency_ms: float | None,
+) -> SearchResult:
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
     limits = Limits(max_params=max_params, max_flops=max_flops, max_latency_ms=max_latency_ms)
@@ -117,6 +141,7 @@ def search(
     unseen = store.row_count() - len(rows)
     without_latency = sum(row.key not in latency_ms for row in rows)
     _say_what_is_left_out(unseen, without_latency if max_latency_ms is not None else 0)
+    known = _known_pictures(dataset, store)
     best = rows[ranked[0].place]
     return SearchResult(
         query=dataset.name,
@@ -135,6 +160,7 @@ def search(
         rows_unseen=unseen,
         milliseconds=milliseconds,
         features_s=extracted - began,
+        known_pictures=known,
     )
 
 
@@ -178,6 +204,17 @@ def _entry(ranked: Ranked, row: Row, latency_ms: Mapping[str, float]) -> SearchE
         flops=row.costs.flops,
         latency_ms=latency_ms.get(row.key),
     )
+
+
+def _known_pictures(dataset: ImageDataset, store: Zoo) -> dict[str, int]:
+    records = store.datasets()
+    names = distinct_names(records)
+    known = known_pictures(dataset.image_hashes, {names[key]: each.image_hashes for key, each in records.items()})
+    for name, count in known.items():
+        say(f"{count:,} of your {len(dataset.images):,} pictures are in {shown(name)}")
+    if older := sum(not each.image_hashes for each in records.values()):
+        say(f"{older} datasets of the zoo were recorded before hashes of pictures were kept: not looked at for copies")
+    return known
 
 
 def _say_what_is_left_out(unseen: int, without_latency: int) -> None:

@@ -43,6 +43,7 @@ class SpaceIdentity:
     seed: int
     workers: int
     config: dict[str, Any]  # asdict(SpaceConfig)
+    threads: int = 1  # of torch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,6 +105,23 @@ def whole_space(folder: Path) -> SpaceIdentity | None:
         return None
 
 
+def is_of_space(path: Path) -> bool:
+    """Whether an entry of a folder is a file of a space, by its content; cut at its end, it still is."""
+    try:
+        if path.name == _CONFIG:
+            return {"schema", "zoo_id", "blake2b"} <= json.loads(path.read_bytes()).keys()
+        if path.name == _METRICS:
+            return {"summary", "retrieval", "validation_curve"} <= json.loads(path.read_bytes()).keys()
+        if path.name == _INDEX:
+            schema = pa.ipc.read_schema(pa.BufferReader(path.read_bytes()[8:]))  # behind ARROW1 and two zeros
+            return schema.names == ["key", "embedding"]
+        if path.name == _ENCODERS:
+            return {name.partition(".")[0] for name in _names_of_tensors(path)} == {"query", "model", "predictor"}
+    except (OSError, ValueError, AttributeError):
+        return False
+    return False
+
+
 def saved_metrics(folder: Path) -> dict[str, Any]:
     """metrics.json of a space."""
     return json.loads((folder / _METRICS).read_bytes())
@@ -129,7 +147,14 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _identity(config: Mapping[str, Any]) -> SpaceIdentity:
-    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__})
+    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__ if name in config})
+
+
+def _names_of_tensors(path: Path) -> list[str]:
+    """From the head of a safetensors file: its length in 8 bytes, then JSON."""
+    data = path.read_bytes()
+    head = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return [name for name in head if name != "__metadata__"]
 
 
 def _index_bytes(trained: TrainedSpace) -> bytes:

@@ -127,6 +127,7 @@ DATASETS = pa.schema(
         ],
         ("recorded_at", _TIME),
         ("schema", pa.int64()),
+        ("image_hashes", pa.binary()),  # 16 bytes an image; null in zoos from before they were kept
     ]
 )
 
@@ -288,6 +289,7 @@ def dataset_to_arrow(dataset: DatasetRecord, sequence: int, recorded_at: datetim
         "chance": dataset.chance,
         "channels": dataset.channels,
         "mirror": dataset.mirror,
+        "image_hashes": dataset.image_hashes or None,
         "recorded_at": recorded_at,
         "schema": SCHEMA_VERSION,
     }
@@ -323,6 +325,7 @@ def _dataset(record: Mapping[str, Any]) -> DatasetRecord:
         channels=record["channels"],
         mirror=record["mirror"],
         features=Features(**tensors),
+        image_hashes=record.get("image_hashes") or b"",
     )
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.journal_words import in_words
-from tans_core.records import ZooSettings
+from tans_core.records import DatasetRecord, ZooSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShownRow:
     key: str
-    dataset: str
+    dataset: str  # its name; where several datasets have that name, with the beginning of the fingerprint
     source: str
     val_accuracy: float
     val_total: int
@@ -82,11 +84,12 @@ def show_zoo(zoo: str) -> ShownZoo:
     """
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
+    names = distinct_names(snapshot.datasets)
     latency_ms = {latency.key: latency.p50_ms for latency in store.latencies()}
     rows = [
         ShownRow(
             key=row.key,
-            dataset=row.dataset_name,
+            dataset=names[row.identity.fingerprint],
             source=row.source,
             val_accuracy=row.val_accuracy,
             val_total=row.val_total,
@@ -111,3 +114,12 @@ def show_zoo(zoo: str) -> ShownZoo:
         failures=sum(event.kind == "failure" and event.payload["final"] for event in events),
         rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
     )
+
+
+def distinct_names(datasets: Mapping[str, DatasetRecord]) -> dict[str, str]:
+    """Names for people, by fingerprint: where several datasets have one name, with the beginning of the fingerprint."""
+    often = Counter(record.name for record in datasets.values())
+    return {
+        fingerprint: record.name if often[record.name] == 1 else f"{record.name} ({fingerprint[:6]})"
+        for fingerprint, record in datasets.items()
+    }

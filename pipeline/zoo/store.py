@@ -134,8 +134,13 @@ class Zoo:
             version=at,
             settings=self.settings,
             rows=schema.rows_from_arrow(self._rows.read(version=at)),
-            datasets=self._datasets_now(),
+            datasets=self.datasets(),
         )
+
+    def datasets(self) -> dict[str, DatasetRecord]:
+        """All datasets once seen, by fingerprint, in the order in which they were first seen."""
+        self._datasets.refresh()
+        return schema.datasets_from_arrow(self._datasets.read())
 
     def load_weights(self, row: Row) -> dict[str, Tensor]:
         """A row's state dict on the CPU; size, hash and values are checked first.
@@ -199,7 +204,7 @@ class Zoo:
 
         self._datasets.refresh()
         self._datasets.append(missing)
-        return self._datasets_now()[dataset.fingerprint]
+        return self.datasets()[dataset.fingerprint]
 
     def write_latencies(self, latencies: Sequence[Latency]) -> None:
         """Add measurements; the latest of a network, device and batch size is the one that counts."""
@@ -208,10 +213,6 @@ class Zoo:
             self._latencies.append(lambda: measured)
 
     # --- inside -----------------------------------------------------------------------------------
-
-    def _datasets_now(self) -> dict[str, DatasetRecord]:
-        self._datasets.refresh()
-        return schema.datasets_from_arrow(self._datasets.read())
 
     def _take_note(self) -> None:
         """Read the keys, if anyone but us committed since we last knew them."""

@@ -138,7 +138,9 @@ class AppendTable:
         _refuse_in_a_fork()
         before = self.version
         try:
-            write_deltalake(self._table, data, mode="append", commit_properties=_ON_TOP)
+            write_deltalake(  # "merge": a column that an older zoo lacks is added, null in its rows
+                self._table, data, mode="append", schema_mode="merge", commit_properties=_ON_TOP
+            )
         except (DeltaError, OSError) as error:
             self.refresh()
             if self.version == before:

@@ -24,6 +24,7 @@ def describe(dataset: ImageDataset) -> DatasetRecord:
         channels=dataset.images.shape[1],
         mirror=keeps_class_when_mirrored(dataset, backbone),
         features=extract_features(dataset, backbone),
+        image_hashes=dataset.image_hashes,
     )
 
 

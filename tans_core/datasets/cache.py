@@ -20,13 +20,15 @@ from typing import Any
 import PIL
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from tans_core.datasets.found import Unread
 from tans_core.datasets.split import Unstacked
 from tans_core.records import ImageDataset, ReadingReport, Skipped, canonical_json, content_hash
 
-RULES = 2  # of reading: raised when the same files are read differently
-_TENSORS = ("labels", "train", "validation", "test", "images")  # in the order of the file: int64 first, for alignment
+RULES = 3  # of reading: raised when the same files are read differently
+_TENSORS = ("labels", "train", "validation", "test", "image_hashes", "paths", "images")  # int64 first, for alignment
+_BYTES = ("image_hashes", "paths")
 
 
 class DatasetCache:
@@ -88,7 +90,9 @@ def _safetensors(unstacked: Sequence[Unstacked]) -> Iterator[bytes | memoryview]
     """The bytes of a safetensors file, from beginning to end: the library writes only what stands in memory whole."""
     datasets = [each.dataset for each in unstacked]
     tensors = {
-        f"{number}.{name}": getattr(dataset, name) for name in _TENSORS for number, dataset in enumerate(datasets)
+        f"{number}.{name}": _tensor(getattr(dataset, name))
+        for name in _TENSORS
+        for number, dataset in enumerate(datasets)
     }
     header: dict[str, Any] = {"__metadata__": {"datasets": json.dumps([_about(dataset) for dataset in datasets])}}
     end = 0
@@ -106,6 +110,10 @@ def _safetensors(unstacked: Sequence[Unstacked]) -> Iterator[bytes | memoryview]
         yield from (block.data for block in each.blocks())
 
 
+def _tensor(value: Tensor | bytes) -> Tensor:
+    return torch.frombuffer(bytearray(value), dtype=torch.uint8) if isinstance(value, bytes) else value
+
+
 def _about(dataset: ImageDataset) -> dict[str, Any]:
     names = ("fingerprint", "name", "source", "spec", "licence", "class_names")
     return {name: getattr(dataset, name) for name in names} | {"report": asdict(dataset.report)}
@@ -116,7 +124,8 @@ def _dataset(number: int, about: dict[str, Any], file: Any) -> ImageDataset:
     skipped = tuple(Skipped(reason=each["reason"], paths=tuple(each["paths"])) for each in report["skipped"])
     return ImageDataset(
         **about | {"class_names": tuple(about["class_names"])},
-        **{name: file.get_tensor(f"{number}.{name}") for name in _TENSORS},
+        **{name: file.get_tensor(f"{number}.{name}") for name in _TENSORS if name not in _BYTES},
+        **{name: file.get_tensor(f"{number}.{name}").numpy().tobytes() for name in _BYTES},
         report=ReadingReport(
             skipped=skipped,
             ignored=report["ignored"],

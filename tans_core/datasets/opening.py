@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from tans_core.datasets.cache import DatasetCache
 from tans_core.datasets.sources.folder import folder_collections
@@ -29,7 +30,7 @@ def open_datasets(
     watch: Watch = unwatched,
     unavailable: Callable[[DatasetUnavailable], None] | None = None,
 ) -> list[ImageDataset]:
-    """Read all datasets that the SPECs give, in their order; one that comes twice is kept once.
+    """Read all datasets that the SPECs give, in their order; one that comes twice is kept once, and says of what else.
 
     Args:
         image_size: pixels of the longest side.
@@ -52,7 +53,8 @@ def open_datasets(
                     datasets = cache.put(unread, image_size, unstacked) if cache else None
                     datasets = datasets or [each.stacked() for each in unstacked]
                 for dataset in datasets:
-                    opened.setdefault(dataset.fingerprint, dataset)
+                    there = opened.get(dataset.fingerprint)
+                    opened[dataset.fingerprint] = _with_copy(there, dataset.spec) if there else dataset
         except DatasetUnavailable as error:
             if unavailable is None:
                 raise
@@ -63,6 +65,12 @@ def open_datasets(
         assert unavailable is not None
         unavailable(error)
     return list(opened.values())
+
+
+def _with_copy(dataset: ImageDataset, spec: str) -> ImageDataset:
+    if spec in (dataset.spec, *dataset.report.copies):
+        return dataset
+    return replace(dataset, report=replace(dataset.report, copies=(*dataset.report.copies, spec)))
 
 
 def open_dataset(

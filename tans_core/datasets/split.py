@@ -19,6 +19,7 @@ from tans_core.datasets.decoding import decoded
 from tans_core.datasets.found import Collection, some
 from tans_core.datasets.pictures import Picture, Rejected, letterbox
 from tans_core.datasets.spec import Spec, did_you_mean
+from tans_core.datasets.spelling import alike, spelt
 from tans_core.errors import DatasetError, SpecError
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
@@ -87,6 +88,7 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
     classes: dict[str, list[_Image]] = defaultdict(list)
     for image in images:
         classes[image.class_name].append(image)
+    crossings += [_alike(names, collection.spec) for names in alike(classes)]
     given = any(image.in_test for image in images)
     sides = {name: _deal(members, given) for name, members in sorted(classes.items())}
     reasons = {name: _why_dropped(parts) for name, parts in sides.items()}
@@ -181,6 +183,14 @@ def _contradiction(names: Sequence[str], count: int, left: Set[str], spec: Spec)
     return f"{count:,} pictures stand under both {both}: all of their copies are skipped"
 
 
+def _alike(names: Sequence[str], spec: Spec) -> str:
+    leave_out = spec.to_paste(replace(spec.options, without=(*spec.options.without, names[-1])))
+    return (
+        f"{spelt(names)} differ in case, blanks, _ or - alone and are {len(names)} classes: if they are one, give them "
+        f"one name, or leave one out, as in {leave_out}"
+    )
+
+
 def _deal(members: Sequence[_Image], given: bool) -> _Sides:
     """Training, validation and test of one class, by the order of the hash of the image's hash.
 
@@ -254,6 +264,8 @@ def _dataset(
         validation=validation,
         test=test,
         report=report,
+        image_hashes=bytes.fromhex("".join(image.picture.image_hash for image in images)),
+        paths="\0".join(image.path for image in images).encode("utf-8", "backslashreplace"),
     )
     return Unstacked(dataset, [image.picture for image in images])
 

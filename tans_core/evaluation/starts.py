@@ -10,11 +10,9 @@ from torch import Tensor
 from tans_core.records import Architecture, ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
-from tans_core.training.fine_tune import transfer
-from tans_core.training.loop import CPU, evaluate, fit, seeded, to_device
+from tans_core.training.fine_tune import network_from
+from tans_core.training.loop import CPU, evaluate, fit, to_device
 from tans_core.training.recipe import Recipe
-
-STARTS = ("retrieved", "start", "random")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +38,7 @@ def run_from(
     curve_on: Tensor,
     curve_at: Collection[int] = (),
 ) -> Run:
-    """Train from one of `STARTS`; batch norm is re-estimated on all sides alike.
+    """Train from one of `fine_tune.STARTS`; batch norm is re-estimated on all sides alike.
 
     Args:
         weights: of the retrieved row; read for "retrieved" alone.
@@ -48,14 +46,7 @@ def run_from(
         curve_on, curve_at: images and epochs of `correct_by_epoch`.
     """
     classes = len(dataset.class_names)
-    if start == "retrieved":
-        network = transfer(search_space, architecture, weights, classes, key)
-    elif start == "start":
-        network = search_space.subnet(architecture, classes, seeded(key, "classifier"))
-    else:
-        assert start == "random", start
-        network = search_space.random_subnet(architecture, classes, seeded(key, "classifier"))
-    network = to_device(network, CPU)
+    network = to_device(network_from(start, search_space, architecture, weights, classes, key), CPU)
     fitted = fit(network, dataset, search_space, recipe, key=key, evaluate_on=curve_on, evaluate_at=curve_at)
     batches = ImageBatches(dataset, search_space, CPU)
     val_correct, val_total = evaluate(network, batches, dataset.validation, classes)

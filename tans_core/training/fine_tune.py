@@ -1,15 +1,34 @@
-"""What a network brings from one dataset to another: its body, under a new classifier."""
+"""What a network brings from one dataset to another, and how it is trained there.
+
+Axes: K classes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 
 from tans_core.errors import WeightsError
-from tans_core.records import Architecture
+from tans_core.records import Architecture, CurvePoint, ImageDataset
 from tans_core.search_space.space import SearchSpace
-from tans_core.training.loop import seeded
+from tans_core.training.augment import ImageBatches
+from tans_core.training.loop import CPU, confusion, fit, keep_going, seeded
+from tans_core.training.recipe import Recipe
+
+STARTS = ("retrieved", "start", "random")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tuned:
+    """A fine-tuning; the tables are of the best epoch: images of a class (row) that were taken for a class (column)."""
+
+    best_epoch: int
+    curve: tuple[CurvePoint, ...]
+    val_KK: Tensor
+    test_KK: Tensor
 
 
 def transfer(
@@ -32,3 +51,86 @@ def transfer(
         raise WeightsError(f"these weights are of another network than {architecture.topology}")
     network.load_state_dict({**own, **body})
     return network
+
+
+def network_from(
+    start: str,
+    search_space: SearchSpace,
+    architecture: Architecture,
+    weights: Mapping[str, Tensor],
+    classes: int,
+    key: str,
+) -> nn.Module:
+    """The architecture as one of `STARTS` begins: from a row's `weights` (read there alone), the zoo's, or random ones.
+
+    Raises:
+        WeightsError: the weights are of another network.
+    """
+    assert start in STARTS, start
+    if start == "retrieved":
+        return transfer(search_space, architecture, weights, classes, key)
+    make = search_space.subnet if start == "start" else search_space.random_subnet
+    return make(architecture, classes, seeded(key, "classifier"))
+
+
+def tune(
+    network: nn.Module,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    recipe: Recipe,
+    *,
+    key: str,
+    check: Callable[[], None] = keep_going,
+    on_epoch: Callable[[CurvePoint], None] = lambda point: None,
+    device: torch.device = CPU,
+) -> Tuned:
+    """Train `network` and leave it as it was after its best epoch: most validation images right.
+
+    Of equal epochs the latest is taken: it learned at a lower rate. Test images are read once, by that network.
+    For `key`, `check` and `on_epoch` see `fit`.
+
+    Raises:
+        TrainingError: the loss of an epoch is not finite.
+    """
+    best = _Best(network)
+
+    def after(point: CurvePoint) -> None:
+        best.see(point)
+        on_epoch(point)
+
+    fitted = fit(
+        network,
+        dataset,
+        search_space,
+        recipe,
+        key=key,
+        evaluate_on=dataset.validation,
+        evaluate_at=range(1, recipe.epochs + 1),
+        check=check,
+        on_epoch=after,
+        device=device,
+    )
+    network.load_state_dict(best.state)
+    batches, classes = ImageBatches(dataset, search_space, device), len(dataset.class_names)
+    return Tuned(
+        best_epoch=best.epoch,
+        curve=fitted.curve,
+        val_KK=confusion(network, batches, dataset.validation, classes),
+        test_KK=confusion(network, batches, dataset.test, classes),
+    )
+
+
+class _Best:
+    """The network as it was after its best epoch so far."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._correct = -1
+        self.epoch = 0
+        self.state: dict[str, Tensor] = {}
+
+    def see(self, point: CurvePoint) -> None:
+        assert point.val_correct is not None
+        if point.val_correct >= self._correct:
+            self._correct, self.epoch = point.val_correct, point.epoch
+            self.state = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}

@@ -59,6 +59,7 @@ def fit(
     evaluate_on: Tensor,
     evaluate_at: Collection[int],
     check: Callable[[], None] = keep_going,
+    on_epoch: Callable[[CurvePoint], None] | None = None,
     device: torch.device = CPU,
 ) -> Fitted:
     """Train `network` in place on the training part; batch norm is re-estimated before it returns.
@@ -69,13 +70,14 @@ def fit(
         evaluate_on: indices of the images that the curve is taken on.
         evaluate_at: epochs after which it is taken, batch norm re-estimated; after the last one always.
         check: called at every step; raises to give up.
+        on_epoch: told of each epoch when it is over, while `network` is as it was evaluated.
 
     Raises:
         TrainingError: the loss of an epoch is not finite.
     """
     batches = ImageBatches(dataset, search_space, device)
     train_N = dataset.train[: recipe.max_train_images]
-    starts = [start for start in range(0, len(train_N), recipe.batch_size) if len(train_N) - start > 1]
+    starts = steps_of(len(train_N), recipe.batch_size)
     optimiser = _optimiser(network, recipe)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _one_cycle(recipe.epochs * len(starts), recipe.warmup))
     curve: list[CurvePoint] = []
@@ -107,7 +109,14 @@ def fit(
             curve.append(CurvePoint(epoch, train_loss, sum(correct_K), sum(total_K)))
         else:
             curve.append(CurvePoint(epoch, train_loss))
+        if on_epoch is not None:
+            on_epoch(curve[-1])
     return Fitted(tuple(curve), correct_K, total_K)
+
+
+def steps_of(images: int, batch_size: int) -> range:
+    """Where the batches of an epoch start; a last one of one image is left out, which batch norm cannot take."""
+    return range(0, images - 1, batch_size)
 
 
 def reestimate_batch_norm(
@@ -136,16 +145,20 @@ def evaluate(
     network: nn.Module, batches: ImageBatches, index_N: Tensor, classes: int
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Correct and total counts of each class over the images `index_N`."""
+    count_KK = confusion(network, batches, index_N, classes)
+    return tuple(count_KK.diagonal().tolist()), tuple(count_KK.sum(dim=1).tolist())
+
+
+def confusion(network: nn.Module, batches: ImageBatches, index_N: Tensor, classes: int) -> Tensor:
+    """How many of the images `index_N` of each class (row) were taken for each class (column), int64 (K, K)."""
     network.eval()
-    correct_K = torch.zeros(classes, dtype=torch.int64)
+    count = torch.zeros(classes * classes, dtype=torch.int64)
     with torch.inference_mode():
         for index_B in index_N.split(EVALUATION_BATCH):
             index_B = index_B.to(batches.device)
-            labels_B = batches.labels_N[index_B]
-            right_B = network(batches.plain(index_B)).argmax(dim=1) == labels_B
-            correct_K += labels_B[right_B].cpu().bincount(minlength=classes)
-        total_K = batches.labels_N[index_N.to(batches.device)].cpu().bincount(minlength=classes)
-    return tuple(correct_K.tolist()), tuple(total_K.tolist())
+            taken_B = network(batches.plain(index_B)).argmax(dim=1)
+            count += (batches.labels_N[index_B] * classes + taken_B).cpu().bincount(minlength=classes * classes)
+    return count.reshape(classes, classes)
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:

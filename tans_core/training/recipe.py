@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tans_core.errors import ConfigError
@@ -23,10 +24,11 @@ class Recipe:
     max_train_images: int | None = None  # smoke runs only: the first of the split's order
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.peak_lr > 0:
-            raise ConfigError(f"peak_lr must be positive, got {self.peak_lr}")
+        if self.epochs < 1:
+            raise ConfigError(f"epochs must be at least 1, got {self.epochs}")
+        if self.batch_size < 2:
+            raise ConfigError(f"the batch size must be at least 2, which batch norm needs, got {self.batch_size}")
+        if not (self.peak_lr > 0 and math.isfinite(self.peak_lr)):
+            raise ConfigError(f"the learning rate must be above 0 and finite, got {self.peak_lr}")
         if not 0 < self.warmup < 1:
             raise ConfigError(f"warmup must lie between 0 and 1, got {self.warmup}")

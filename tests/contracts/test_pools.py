@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tans_core.records import Outcome
 from tans_core.search_space import make_search_space
 from tans_core.training.loop import keep_going
 from tans_core.training.recipe import Recipe
+from tans_core.training.standalone import train_pair
 from tests.jobs import pair_jobs
 from tests.synthetic import patterns
 
@@ -43,15 +45,10 @@ def pool(request, space, datasets):
 
 @pytest.fixture(scope="module")
 def expected(space, datasets):
-    """What each job gives in this process, in another order than the pools get them."""
-    inline = InlinePool(datasets, space, keep_going)
-    outcomes = {}
-    for job in reversed(pair_jobs(list(datasets.values()), space)):
-        inline.submit(job)
-        outcome = inline.next_outcome(0)
-        assert outcome is not None
-        outcomes[job.key] = outcome
-    return outcomes
+    """What training itself gives for each job on its own dataset, without any pool, in another order."""
+    torch.set_num_threads(1)
+    jobs = reversed(pair_jobs(list(datasets.values()), space))
+    return {job.key: train_pair(job.identity, datasets[job.fingerprint], space)[0] for job in jobs}
 
 
 def _drain(pool, jobs) -> list[Outcome]:
@@ -61,7 +58,7 @@ def _drain(pool, jobs) -> list[Outcome]:
             pool.submit(waiting.pop(0))
         outcome = pool.next_outcome(1.0)
         outcomes += [outcome] if outcome else []
-    assert pool.next_outcome(0.0) is None
+    assert pool.next_outcome(0.0) is None, "one comes back twice"
     return outcomes
 
 
@@ -70,7 +67,7 @@ def test_e27_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, sp
     outcomes = _drain(pool, jobs)
     assert sorted(outcome.job.key for outcome in outcomes) == sorted(job.key for job in jobs)
     for outcome in outcomes:
-        there = expected[outcome.job.key].trained
+        there = expected[outcome.job.key]
         assert outcome.trained is not None and outcome.failure is None
         assert outcome.trained.val_correct_by_class == there.val_correct_by_class
         assert outcome.trained.weights == there.weights
@@ -98,6 +95,14 @@ def test_a_pair_that_is_too_slow_is_a_failure(pool, space, datasets):
     job = pair_jobs(list(datasets.values())[:1], space, deadline_s=0.0)[0]
     (outcome,) = _drain(pool, [job])
     assert outcome.failure is not None and "deadline of 0 s" in outcome.failure.message
+
+
+def test_an_error_that_nobody_expected_is_a_failure_with_its_cause(pool, space, datasets):
+    job = pair_jobs(list(datasets.values())[:1], space)[0]
+    job = replace(job, identity=replace(job.identity, recipe={"no such setting": 1}))
+    (outcome,) = _drain(pool, [job])
+    assert outcome.trained is None and outcome.failure is not None
+    assert outcome.failure.kind == "TypeError" and "no such setting" in outcome.failure.message
 
 
 def test_a_worker_that_dies_gives_a_failure_and_the_others_go_on(pool, space, datasets):

@@ -31,6 +31,16 @@ def test_help_explains_itself_without_a_heavy_import(command):
 
 
 @pytest.mark.parametrize(
+    ("command", "said"), [("search", "SPEC ("), ("fine-tune", "SPEC ("), ("datasets", "SPEC, one or more (")]
+)
+def test_help_of_a_command_says_how_many_specs_it_takes(command, said, capfd):
+    assert run([command, "--help"]) == 0
+    text = capfd.readouterr().out
+    assert f"\n{said}quote what a shell would read)" in text
+    assert ("starter:all" in text) == ("more" in said)
+
+
+@pytest.mark.parametrize(
     "name", ["datasets", "build_zoo", "meta_train", "search", "fine_tune", "show_zoo", "verify_zoo"]
 )
 def test_each_command_is_a_plain_function_of_the_public_door(name):

@@ -56,6 +56,7 @@ WRONG = {
     f"{SEARCH} --zoo other?": "was learned over the zoo",
     f"{SEARCH} --json .": "--json . cannot be written",
     f"{TUNE} --epochs 0": "--epochs must be at least 1, got 0",
+    f"{TUNE} --seed -1": "--seed must be a whole",
     f"{TUNE} --row nothing": "no row 'nothing'",
     f"{TUNE} --row ": "no row ''",
     "zoo verify --zoo zoo? --retrain -1": "--retrain must be at least 0, got -1",

@@ -17,12 +17,14 @@ from tans_core.datasets.sources.layout import (
     are_parts,
     check_levels,
     class_of,
+    doubled_names,
     nfc,
     read_layout,
     split_of,
 )
 from tans_core.datasets.sources.tree import Tree, below, walk
 from tans_core.datasets.spec import Options, Spec
+from tans_core.datasets.spelling import difference, name_key, spelt, tidy
 from tans_core.errors import DatasetError
 from tans_core.records import Skipped
 
@@ -89,7 +91,7 @@ def _in_folders(root: Path, spec: Spec, tree: Tree, layout: Layout) -> _Read:
     if level is None and layout.classes and are_parts(layout.classes):
         raise DatasetError(_too_few(root, spec, tree, layout, ()))
     check_levels(layout, root, spec)
-    names, notes = _spellings(layout.classes, level)
+    names, notes = _spellings(layout.classes, spec.options)
     if len(set(names.values())) < 2:
         raise DatasetError(_too_few(root, spec, tree, layout, sorted(set(names.values()))))
     given = {each.split == "test" for each in layout.classes} == {True, False}
@@ -142,19 +144,25 @@ def _counted(sides: Iterable[tuple[str, int]]) -> Counter[str]:
     return counts
 
 
-def _spellings(classes: Sequence[ClassFolder], level: str | None) -> tuple[dict[str, str], list[str]]:
-    """Names that differ in case only, in several folders, are one class: as training spells it."""
-    spellings: dict[str, list[tuple[bool, str]]] = defaultdict(list)
+def _spellings(classes: Sequence[ClassFolder], options: Options) -> tuple[dict[str, str], list[str]]:
+    """Names that differ in case or blanks only, in several folders, are one class: as training spells it.
+
+    Of two that stand in one folder, `without=` leaves out one: that spelling alone.
+    """
+    level, left_out = options.class_level, set(map(nfc, options.without))
+    names = {name: name for name in doubled_names(classes, level) if name in left_out}
+    spellings: dict[str, set[tuple[bool, str]]] = defaultdict(set)
     for each in classes:
         name = class_of(each, level)
-        spellings[name.casefold()].append((each.split == "test", name))
-    names, notes = {}, []
+        if name not in names:
+            spellings[name_key(name)].add((each.split == "test", name))
+    notes = []
     for found in spellings.values():
         different = sorted({name for _, name in found})
-        chosen = min(found)[1]
+        chosen = min(found)[1] if len(different) == 1 else tidy(min(found)[1])
         names |= dict.fromkeys(different, chosen)
         if len(different) > 1:
-            notes.append(f"{' and '.join(different)} differ in case only: one class, {chosen}")
+            notes.append(f"{spelt(different)} differ in {difference(different)} only: one class, {chosen!r}")
     return names, notes
 
 

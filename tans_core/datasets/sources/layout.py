@@ -16,6 +16,7 @@ from pathlib import Path
 from tans_core.datasets.found import some
 from tans_core.datasets.sources.tree import Folder, readable
 from tans_core.datasets.spec import Spec
+from tans_core.datasets.spelling import difference, name_key, spelt
 from tans_core.errors import DatasetError
 
 _TRANSPARENT = frozenset(("images", "image", "img", "imgs", "pictures", "photos", "data"))
@@ -85,14 +86,14 @@ def check_levels(layout: Layout, root: Path, spec: Spec) -> None:
     """Refuse a layout of two readings.
 
     Raises:
-        DatasetError: the same class names lie under several folders, or differ in case only in one folder.
+        DatasetError: the same class names lie under several folders, or differ in case or blanks only in one folder.
     """
-    _check_case(layout.classes, spec.options.class_level)
+    _check_spellings(layout.classes, spec)
     if spec.options.class_level:
         return
     parents: dict[str, set[tuple[str, ...]]] = defaultdict(set)
     for each in layout.classes:
-        parents[each.path[-1].casefold()].add(each.path[:-1])
+        parents[name_key(each.path[-1])].add(each.path[:-1])
     shared = {name: above for name, above in parents.items() if len(above) > 1}
     if shared:
         raise DatasetError(_two_readings(layout, set().union(*shared.values()), root, spec))
@@ -122,7 +123,7 @@ class _Node:
 
     def leaf_names(self) -> set[str]:
         if not self.children:
-            return {self.name.casefold()}
+            return {name_key(self.name)}
         return set().union(*(child.leaf_names() for child in self.children))
 
 
@@ -185,7 +186,7 @@ def _read(node: _Node, parents: tuple[str, ...], split: str, level: str | None, 
         _read(only, parents, split_of(only.name) or split, level, layout)
         return
     leaves = [child for child in node.children if not child.children]
-    names = {leaf.name.casefold() for leaf in leaves if not split_of(leaf.name)}
+    names = {name_key(leaf.name) for leaf in leaves if not split_of(leaf.name)}
     splits, groups = [], []
     for child in node.children:
         if not child.children:
@@ -229,7 +230,7 @@ def _classes_among(
     """Leaves beside folders that hold classes are classes only where their names say so."""
     below = set().union(*(each.leaf_names() for each in (*splits, *groups)))
     if splits or (len(below) > 1 and level != "top"):
-        return [leaf for leaf in leaves if leaf.name.casefold() in below and not split_of(leaf.name)]
+        return [leaf for leaf in leaves if name_key(leaf.name) in below and not split_of(leaf.name)]
     return list(leaves) if any(not split_of(leaf.name) for leaf in leaves) else []
 
 
@@ -245,18 +246,31 @@ def _outermost(each: ClassFolder, paths: set[tuple[str, ...]]) -> ClassFolder:
     return replace(each, path=path, repeat=True) if path != each.path else each
 
 
-def _check_case(classes: Iterable[ClassFolder], level: str | None) -> None:
-    """Top folders of one side of the split lie in one folder."""
-    spellings: dict[tuple[Path | str, str], str] = {}
+def doubled_names(classes: Iterable[ClassFolder], level: str | None) -> dict[str, Path | str]:
+    """Names that stand beside another spelling of themselves, and where. Top folders of one side lie in one folder."""
+    homes: dict[tuple[Path | str, str], set[str]] = defaultdict(set)
     for each in classes:
         name = class_of(each, level)
-        home = each.split if level == "top" else each.folder.parent
-        other = spellings.setdefault((home, name.casefold()), name)
-        if other != name:
-            raise DatasetError(
-                f"{home or 'the folder'} holds both {other!r} and {name!r}: on another file system they would be one "
-                f"class; rename one of them, or leave one out with the folder moved away"
-            )
+        homes[each.split if level == "top" else each.folder.parent, name_key(name)].add(name)
+    return {name: home for (home, _), names in homes.items() if len(names) > 1 for name in names}
+
+
+def _check_spellings(classes: Sequence[ClassFolder], spec: Spec) -> None:
+    """A class that `without=` leaves out is not asked about."""
+    level, left_out = spec.options.class_level, set(map(nfc, spec.options.without))
+    doubled = doubled_names((each for each in classes if class_of(each, level) not in left_out), level)
+    if not doubled:
+        return
+    first = min(doubled)
+    names = sorted(name for name in doubled if name_key(name) == name_key(first))
+    ways = []
+    for kept in reversed(names):
+        without = (*spec.options.without, *(name for name in names if name != kept))
+        ways.append(spec.to_paste(replace(spec.options, without=without)))
+    raise DatasetError(
+        f"{doubled[first] or 'the folder'} holds {spelt(names)}, which differ in {difference(names)} only: on another "
+        f"file system they would be one class; rename one of them, or leave one out, as in {' or '.join(ways)}"
+    )
 
 
 def _two_readings(layout: Layout, shared: set[tuple[str, ...]], root: Path, spec: Spec) -> str:

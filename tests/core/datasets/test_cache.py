@@ -40,7 +40,8 @@ def test_the_second_reading_decodes_nothing_and_gives_the_same(root, cache):
     assert (decoded, decoded_again) == (True, False)
     for name in ("images", "labels", "train", "validation", "test"):
         assert torch.equal(getattr(first, name), getattr(second, name))
-    for name in ("fingerprint", "name", "source", "spec", "licence", "class_names", "report"):
+    assert first.image_hashes and first.paths
+    for name in ("fingerprint", "name", "source", "spec", "licence", "class_names", "report", "image_hashes", "paths"):
         assert getattr(first, name) == getattr(second, name)
 
 

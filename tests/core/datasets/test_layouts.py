@@ -119,7 +119,7 @@ READ = {  # tree, options -> pictures a class, and a piece of what is said
         | below("test/ill", {"a/": ["y"], "b/": ["v"]}),
         "?class=top",
         {"ILL": 10, "NORMAL": 13},
-        "NORMAL and Normal differ in case only",
+        "'NORMAL' and 'Normal' differ in case only",
     ),
     "a4 splits below the classes": (
         {"cats/train/": CATS, "cats/test/": ["x"], "dogs/train/": DOGS, "dogs/test/": ["y"]},
@@ -168,7 +168,45 @@ READ = {  # tree, options -> pictures a class, and a piece of what is said
         below("train", {"NORMAL/": CATS, "ILL/": DOGS}) | below("test", {"Normal/": ["x"], "Ill/": ["y"]}),
         "",
         {"ILL": 8, "NORMAL": 7},
-        "NORMAL and Normal differ in case only",
+        "'NORMAL' and 'Normal' differ in case only: one class, 'NORMAL'",
+    ),
+    "a class spelt with one blank, two, and one at its end in three splits": (
+        below("train", {"wood elf/": CATS, "orc/": DOGS})
+        | below("val", {"wood  elf/": ["v"]})
+        | below("test", {"wood elf /": ["x"], "Orc/": ["y"]}),
+        "",
+        {"orc": 8, "wood elf": 8},
+        "'wood  elf', 'wood elf' and 'wood elf ' differ in blanks only: one class, 'wood elf'",
+    ),
+    "a class that only training spells with two blanks": (
+        below("train", {"wood  elf/": CATS, "orc/": DOGS}) | below("test", {"Wood elf/": ["x"], "orc/": ["y"]}),
+        "",
+        {"orc": 8, "wood elf": 7},
+        "'Wood elf' and 'wood  elf' differ in case and blanks only: one class, 'wood elf'",
+    ),
+    "two classes in one folder whose names differ in _ and - alone": (
+        {"elves_wood/": CATS, "elves-wood/": DOGS},
+        "",
+        {"elves-wood": 7, "elves_wood": 6},
+        "'elves-wood' and 'elves_wood' differ in case, blanks, _ or - alone and are 2 classes: if they are one,",
+    ),
+    "without exactly one of two spellings in one folder": (
+        TWO | {"Cats/": MORE, "birds/": several("b", 5)},
+        "?without=Cats",
+        {"birds": 5, "cats": 6, "dogs": 7},
+        "",
+    ),
+    "without exactly one of two spellings, and the other one in the test part": (
+        below("train", TWO | {"Cats/": MORE}) | below("test", {"Cats/": ["x"], "cats/": ["z"], "dogs/": ["y"]}),
+        "?without=Cats",
+        {"cats": 7, "dogs": 8},
+        "",
+    ),
+    "without a class that another split spells otherwise": (
+        below("train", TWO | {"birds/": MORE}) | below("test", {"cats/": ["x"], "dogs/": ["y"], "Birds /": ["z"]}),
+        "?without=birds",
+        {"cats": 7, "dogs": 8},
+        "",
     ),
     "b21 numbers": ({"1/": CATS, "10/": DOGS, "2/": MORE}, "", {"1": 6, "10": 7, "2": 5}, ""),
     "a6 an empty class": (TWO | {"birds/": []}, "", {"cats": 6, "dogs": 7}, "no picture in birds"),
@@ -273,6 +311,7 @@ REFUSED = {  # tree, options -> pieces of the message
         ["no picture found", "k49-train-imgs.npz holds arrays", "parquet:"],
     ),
     "b20 case in one folder": ({"Cat/": CATS, "cat/": DOGS}, "", ["'Cat'", "'cat'"]),
+    "blanks in one folder": ({"cat/": CATS, "cat /": MORE, "dog/": DOGS}, "", ["'cat'", "'cat '", "differ in blanks"]),
     "a10 a table": (
         {"train/": ["a1", "a2", "b1", "b2"], "labels.csv": b"id,breed\na1,a\na2,a\nb1,b\nb2,b\n"},
         "",
@@ -342,6 +381,14 @@ TO_PASTE = {  # tree -> pictures a class, read by the SPECs of the message
         [{"cats": 6, "dogs": 7}, {"cats": 5, "dogs": 6}],
     ),
     "b22 copies": (TWO | {"hounds/": DOGS}, [{"cats": 6, "dogs": 7}]),
+    "b20 case in one folder": (
+        {"Orcs/": CATS, "orcs/": MORE, "elves/": DOGS},
+        [{"elves": 7, "orcs": 5}, {"Orcs": 6, "elves": 7}],
+    ),
+    "blanks in one folder": (
+        {"orcs /": CATS, "orcs/": MORE, "elves/": DOGS},
+        [{"elves": 7, "orcs ": 6}, {"elves": 7, "orcs": 5}],
+    ),
 }
 
 

@@ -53,6 +53,12 @@ def test_b5_grey_in_three_channels_is_grey():
     assert sound(encoded(grey.convert("RGB"))).scaled_CHW.shape[0] == 1
 
 
+def test_b5_a_colour_picture_is_in_colour_whatever_its_first_pixel_is():
+    pixels = np.asarray(picture("x")).copy()
+    pixels[0, 0] = 90
+    assert sound(encoded(Image.fromarray(pixels))).scaled_CHW.shape[0] == 3
+
+
 RED = Image.new("RGB", (16, 16), (220, 20, 20))
 
 
@@ -252,6 +258,16 @@ def test_b14_b15_no_side_is_lost_in_scaling(width, height):
     assert min(scaled.shape) >= 1
     letterbox(scaled, square := np.zeros((3, 8, 8), np.uint8))
     assert (square > 0).any(axis=0).all()
+
+
+def test_a_picture_that_is_not_square_stands_whole_in_the_middle_on_grey():
+    wide = Image.new("RGB", (16, 8), "red")
+    wide.paste("blue", (8, 0, 16, 8))
+    letterbox(sound(encoded(wide)).scaled_CHW, square := np.zeros((3, 8, 8), np.uint8))
+    assert (square[:, :2] == 127).all() and (square[:, 6:] == 127).all()
+    red, _, blue = square[:, 2:6]
+    assert (red[:, :3] == 255).all() and (blue[:, :3] == 0).all()
+    assert (blue[:, 5:] == 255).all() and (red[:, 5:] == 0).all()
 
 
 def test_b26_one_bad_file_of_each_kind_costs_nothing_else(tmp_path):

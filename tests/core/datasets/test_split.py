@@ -1,10 +1,13 @@
 """Identity and split: equal pictures are equal datasets in any packing, and every picture is on one side."""
 
+import hashlib
 import math
 import random
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from tans_core.datasets.opening import open_dataset, open_datasets
 from tans_core.errors import DatasetError
@@ -21,6 +24,18 @@ def said(dataset):
     report = dataset.report
     skipped = [f"{each.reason}: {len(each.paths)}" for each in report.skipped]
     return " | ".join([*skipped, *report.dropped_classes, *report.notes])
+
+
+def test_each_image_keeps_the_hash_of_its_picture_and_where_it_was_found(tmp_path):
+    root = plant(tmp_path, {"x/": A, "y/é/": B, "x/copy.png": encoded(picture("a0")), "y/torn.png": b"<html>"})
+    dataset = open_dataset(f"folder:{root}", 8)
+    places = dataset.paths.decode().split("\0")
+    pixels = [np.asarray(Image.open(root / place)) for place in places]
+    hashes = [hashlib.blake2b(b"uint8 (6, 8, 3) " + each.tobytes(), digest_size=16).digest() for each in pixels]
+    assert dataset.image_hashes == b"".join(hashes)
+    assert len(set(places)) == len(dataset.images) == 75
+    assert [place[0] for place in places] == [dataset.class_names[label] for label in dataset.labels]
+    assert np.array_equal(dataset.images[:, :, 1:7].permute(0, 2, 3, 1), pixels)  # 6 x 8 pixels in a square of 8
 
 
 def test_a2_one_dataset_in_every_packing_and_order(tmp_path):
@@ -52,11 +67,22 @@ def test_64_16_20_of_each_class_and_all_of_it(tmp_path):
     assert together.sort().values.tolist() == list(range(75))
 
 
+@pytest.mark.parametrize("test", [0, 5])
+def test_no_picture_stands_on_two_sides(test, tmp_path):
+    tree = {"train/x/": A[test:], "test/x/": A[:test], "train/y/": B[test:], "test/y/": B[:test]}
+    dataset = open_dataset(f"folder:{plant(tmp_path, tree)}", 8)
+    hashes = {dataset.image_hashes[place : place + 16] for place in range(0, len(dataset.image_hashes), 16)}
+    assert len(hashes) == len(dataset.images) == sum(map(sum, dataset.counts().values())) == 75
+
+
 def test_a4_a_given_test_part_is_kept_and_the_rest_is_dealt_80_20(tmp_path):
     tree = {"train/x/": A[:15], "val/x/": A[15:20], "test/x/": A[20:], "train/y/": B[:40], "test/y/": B[40:]}
     dataset = open_dataset(f"folder:{plant(tmp_path, tree)}", 8)
     assert dataset.counts() == {"train": [16, 32], "validation": [4, 8], "test": [5, 10]}
     assert "own split: train 55, val 5, test 15; test kept, the rest dealt" in said(dataset)
+    places = dataset.paths.decode().split("\0")
+    sides = {side: {places[each].partition("/")[0] for each in getattr(dataset, side)} for side in dataset.counts()}
+    assert sides["test"] == {"test"} and sides["train"] | sides["validation"] == {"train", "val"}
 
 
 def test_b24_the_smallest_class_stands_on_every_side(tmp_path):

@@ -8,9 +8,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.cli import run
+from pipeline.growing.build_zoo import plan_build
 from pipeline.reading.contact_sheet import draw_contact_sheet
 from pipeline.reading.read import read_dataset
-from tests.trees import plant, several
+from tests.trees import plant, several, write_parquet
 
 
 def test_the_contact_sheet_shows_the_pixels_that_a_network_will_see(tmp_path):
@@ -43,10 +44,39 @@ def test_the_command_draws_and_says_it_all_in_json(tmp_path):
     assert said["report"]["skipped"] == [{"reason": "is HTML, not a picture", "paths": ["dogs/a\nb.jpg"]}]
 
 
+def test_a_copy_of_another_specs_dataset_is_named_and_counts_once(tmp_path, capfd):
+    rows = [(name[0], name) for name in several("c", 5) + several("d", 5)]
+    path = write_parquet(tmp_path / "pets.parquet", rows)
+    root = plant(tmp_path / "pets", {"c/": several("c", 5), "d/": several("d", 5)})
+    specs = [f"parquet:{path}", f"folder:{root}", f"folder:{root}", f"parquet:{path}"]
+    assert run(["datasets", *specs, "--json", "-"]) == 0
+    printed = capfd.readouterr()
+    (said,) = json.loads(printed.out)
+    assert (said["spec"], said["report"]["copies"]) == (specs[0], [specs[1]])
+    assert printed.err.count(f"{specs[1]} is a copy of {specs[0]}: the same pictures and classes; counted once") == 1
+
+
+def test_a_build_names_a_copy_too(tmp_path, capfd):
+    root, other = (plant(tmp_path / name, {"c/": several("c", 5), "d/": several("d", 5)}) for name in ("one", "two"))
+    plan = plan_build(str(tmp_path / "zoo"), [f"folder:{root}", f"folder:{other}"], pairs=1, preset_name="smoke")
+    assert [dataset.name for dataset in plan.datasets] == ["one"]
+    assert f"folder:{other} is a copy of folder:{root}" in capfd.readouterr().err
+
+
 def test_a_sheet_that_cannot_be_written(tmp_path, capfd):
     root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
     assert run(["datasets", f"folder:{root}", "--pictures", str(tmp_path / "gone" / "sheet.png")]) == 1
     assert str(Path("gone") / "sheet.png") in capfd.readouterr().err
+
+
+def test_an_older_sheet_is_replaced_and_a_picture_of_others_is_not(tmp_path, capfd):
+    root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
+    sheet, photograph = tmp_path / "sheet.png", root / "cats" / "c0.png"
+    before = photograph.read_bytes()
+    assert [run(["datasets", f"folder:{root}", "--pictures", str(sheet)]) for _ in range(2)] == [0, 0]
+    assert run(["datasets", f"folder:{root}", "--pictures", str(photograph)]) != 0
+    assert "is no contact sheet of tans and would be lost: name another file" in capfd.readouterr().err
+    assert photograph.read_bytes() == before
 
 
 def test_the_ten_lines_for_arrays_in_the_docs_write_a_dataset(tmp_path, monkeypatch):

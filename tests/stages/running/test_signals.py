@@ -5,6 +5,7 @@ import pty
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 
@@ -48,6 +49,23 @@ def test_e12_patient_work_is_asked_and_ends_by_itself(capsys):
         with pytest.raises(GivenUp):
             stop.raise_if_asked()
     assert "what runs has 12 s to finish; press Ctrl-C to leave at once" in capsys.readouterr().err
+
+
+def test_a_closed_terminal_ends_a_build_as_sigterm_does():
+    lines = """
+        import time
+        from pipeline.running.signals import Stopped, stop_on_signals
+        try:
+            with stop_on_signals(goes_on=True):
+                print("at work", flush=True)
+                time.sleep(300)
+        except Stopped as stopped:
+            print(stopped, stopped.exit_status)
+    """
+    process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(lines)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "at work\n"
+    process.send_signal(signal.SIGHUP)
+    assert process.communicate(timeout=60)[0] == "SIGHUP 0\n"
 
 
 IGNORING = """

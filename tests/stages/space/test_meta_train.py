@@ -12,9 +12,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from pipeline.running.threads import usable_cpus
 from pipeline.space.meta_train import meta_train
 from pipeline.space.space_folder import load_space
+from pipeline.space.training_folder import Work, remove_trainings
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.errors import ConfigError, SpaceError, ZooError
@@ -26,6 +30,7 @@ ROOT = Path(__file__).parents[3]
 SCRIPT = """
 import sys
 from pathlib import Path
+from pipeline.running.threads import usable_cpus
 from pipeline.space.meta_train import meta_train
 from tans_core.cross_modal.meta_training import SpaceConfig
 if __name__ == "__main__":
@@ -130,6 +135,72 @@ def test_a_damaged_space_is_said_and_made_again(unbroken, zoo, tmp_path):
         load_space(out)
     assert meta_train(zoo, out, config=CONFIG).rows == 12
     load_space(out)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["training/thesis.odt", "training/mine/run.json", "config.json", "metrics.json", "index.arrow", "notes.txt"],
+)
+def test_what_tans_did_not_write_is_refused_at_the_door_whatever_its_name(zoo, tmp_path, name):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"mine": 1}')
+    with pytest.raises(ConfigError, match=f"holds {name.split('/')[0]}, which tans did not write"):
+        meta_train(zoo, tmp_path / "out", config=CONFIG)
+    assert path.read_text() == '{"mine": 1}'
+    assert [each for each in (tmp_path / "out").rglob("*") if each.is_file()] == [path]
+
+
+def test_a_file_of_others_among_a_spaces_own_is_refused_too(unbroken, zoo, tmp_path):
+    out = tmp_path / "space"
+    shutil.copytree(unbroken[0], out)
+    (out / "index.arrow").write_text("a list of arrows")
+    with pytest.raises(ConfigError, match=r"holds index\.arrow, which tans did not write"):
+        meta_train(zoo, out, seed=1, config=CONFIG)
+    assert (out / "index.arrow").read_text() == "a list of arrows"
+
+
+def test_what_comes_into_the_training_folder_meanwhile_stays(tmp_path):
+    ours, theirs = tmp_path / "training" / "1f", tmp_path / "training" / "2f"
+    Work(ours)
+    Work(theirs)
+    (theirs / "thesis.odt").write_text("theirs")
+    remove_trainings(tmp_path / "training")
+    assert not ours.exists() and (theirs / "thesis.odt").read_text() == "theirs"
+    (theirs / "thesis.odt").unlink()
+    remove_trainings(tmp_path / "training")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torch_has_one_thread_unless_more_are_asked_for(zoo, tmp_path):
+    seen: set[int] = set()
+    hook = register_optimizer_step_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    before, short = torch.get_num_threads(), replace(CONFIG, steps=4)
+    torch.set_num_threads(3)
+    try:
+        one = meta_train(zoo, tmp_path / "one", config=short)
+        assert seen == {1} and one.threads == 1 and torch.get_num_threads() == 3
+        assert json.loads((tmp_path / "one" / "config.json").read_text())["threads"] == 1
+        many = meta_train(zoo, tmp_path / "many", config=short, threads=usable_cpus())
+        assert seen == {1, usable_cpus()} and many.threads == usable_cpus()
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    for threads, workers in ((0, 1), (usable_cpus() + 1, 1), (-1, 2)):
+        with pytest.raises(ConfigError, match="--threads"):
+            meta_train(zoo, tmp_path / "none", config=short, threads=threads, workers=workers)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_space_made_before_threads_were_kept_was_made_by_one(unbroken, zoo, tmp_path, capsys):
+    out = tmp_path / "space"
+    shutil.copytree(unbroken[0], out)
+    for name in ("config.json", "metrics.json"):
+        content = json.loads((out / name).read_text())
+        content.pop("threads", None) or content["summary"].pop("threads")
+        (out / name).write_text(json.dumps(content))
+    assert meta_train(zoo, out, config=CONFIG).threads == 1
+    assert "nothing to do" in capsys.readouterr().err
 
 
 def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):

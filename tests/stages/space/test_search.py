@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
@@ -127,3 +128,38 @@ def test_no_space_and_no_top_are_said(house, tmp_path):
         search(spec, zoo, tmp_path)
     with pytest.raises(ConfigError, match="--top must be at least 1"):
         search(spec, zoo, space, top=0)
+
+
+def test_pictures_of_the_query_that_are_in_the_zoo_are_counted_and_said(house, tmp_path, capsys):
+    spec, zoo, space = house
+    shutil.copytree(zoo, tmp_path / "zoo")
+    query, store = open_dataset(spec, SETTINGS.image_size), Zoo.open(str(tmp_path / "zoo"))
+    record = store.datasets()[WORLD.records()[TWIN].fingerprint]
+    for fingerprint, name, count in (("aa" * 16, "zebras", 24), ("bb" * 16, "fences", 5), ("cc" * 16, "fences", 2)):
+        others = bytes(range(32))
+        store.record_dataset(
+            replace(record, fingerprint=fingerprint, name=name, image_hashes=others + query.image_hashes[-16 * count :])
+        )
+    found = search(spec, store.uri, space)
+    assert found.known_pictures == {"zebras": 24, "fences (bbbbbb)": 5, "fences (cccccc)": 2}
+    said = capsys.readouterr().err
+    assert "24 of your 24 pictures are in zebras" in said and "5 of your 24 pictures are in fences (bbbbbb)" in said
+    assert "5 datasets of the zoo were recorded before" in said
+    assert search(*house).known_pictures == {}
+
+
+def test_torch_has_one_thread_while_a_query_is_read_and_embedded(house):
+    seen: set[int] = set()
+    hook, before = (
+        register_module_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads())),
+        torch.get_num_threads(),
+    )
+    torch.set_num_threads(3)
+    try:
+        found = search(*house)
+        assert seen == {1} and found.threads == 1 and torch.get_num_threads() == 3
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+    with pytest.raises(ConfigError, match="--threads must lie between 1 and"):
+        search(*house, threads=0)

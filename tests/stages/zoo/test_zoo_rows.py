@@ -2,6 +2,7 @@
 
 import json
 import threading
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,6 +52,23 @@ def test_a_dataset_comes_back_with_its_features(tmp_path: Path):
     assert_same(kept, DATASET)
     assert_same(Zoo.open(tmp_path).snapshot().datasets[DATASET.fingerprint], DATASET)
     assert kept.features.train_ND.dtype == torch.float32
+
+
+def test_a_zoo_from_before_hashes_of_images_were_kept_is_read_and_grows(tmp_path: Path):
+    """Written by tans as it was then: one dataset, two rows."""
+    with zipfile.ZipFile(Path(__file__).parent / "zoo_before_image_hashes.zip") as file:
+        file.extractall(tmp_path)
+    zoo = Zoo.open(tmp_path / "zoo")
+    (there,) = zoo.snapshot().datasets.values()
+    assert_same(there, replace(DATASET, image_hashes=b""))
+    assert_same(zoo.record_dataset(DATASET), there)
+    newer = zoo.record_dataset(dataset_record("f0" * 16, "newer"))
+    zoo.commit([outcome(2)], DATASETS)
+    snapshot = Zoo.open(tmp_path / "zoo").snapshot()
+    assert [each.image_hashes for each in snapshot.datasets.values()] == [b"", newer.image_hashes]
+    assert newer.image_hashes == DATASET.image_hashes
+    assert [row.key for row in snapshot.rows] == [outcome(number).job.key for number in range(3)]
+    assert zoo.load_weights(snapshot.rows[0])["w"].shape == (4, 4)
 
 
 def test_a_dataset_is_kept_once_and_in_the_precision_in_which_it_comes_back(tmp_path: Path):

@@ -54,6 +54,7 @@ def dataset_record(fingerprint: str = "f1" * 16, name: str = "Vögel & Co") -> D
         channels=3,
         mirror=True,
         features=Features(**sides),
+        image_hashes=bytes(range(160)),
     )
 
 

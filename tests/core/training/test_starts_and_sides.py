@@ -1,0 +1,120 @@
+"""From which weights a training starts, and on which images it is judged: worked out by hand in the toy world."""
+
+import pytest
+import torch
+from torch import nn
+
+from tans_core.errors import WeightsError
+from tans_core.evaluation.starts import run_from
+from tans_core.training.augment import ImageBatches
+from tans_core.training.fine_tune import STARTS, transfer, tune
+from tans_core.training.loop import CPU, confusion, evaluate, fit
+from tans_core.training.recipe import Recipe
+from tans_core.training.standalone import train_pair
+from tests.core.training.toy import (
+    ARCHITECTURE,
+    INVERTED,
+    RANDOM,
+    SPACE,
+    START,
+    STILL,
+    TEST_TOTAL,
+    VAL_TOTAL,
+    ToyNetwork,
+    identity,
+    pictures,
+)
+
+ROW = {**ToyNetwork(-1.0).state_dict(), "classifier.weight": torch.zeros(7, 1), "classifier.bias": torch.zeros(7)}
+TURNING = Recipe(epochs=8, batch_size=6, peak_lr=0.2, shift=0, mirror=False, warmup=0.5)  # from -1 to above 0
+
+
+def test_a_pair_starts_from_the_starting_weights():
+    trained, _ = train_pair(identity(STILL), pictures(), SPACE)
+    assert trained.test_correct_by_class == START["test"] != RANDOM["test"]
+
+
+def test_a_pairs_test_counts_are_those_of_the_test_images_and_its_validation_counts_of_validation():
+    trained, _ = train_pair(identity(STILL), pictures(), SPACE)
+    assert (trained.val_correct_by_class, trained.val_total_by_class) == (START["val"], VAL_TOTAL)
+    assert (trained.test_correct_by_class, trained.test_total_by_class) == (START["test"], TEST_TOTAL)
+    assert (trained.costs.params, trained.costs.flops) == (11, 22)
+
+
+@pytest.mark.parametrize(("start", "right"), zip(STARTS, (INVERTED, START, RANDOM)))
+def test_the_three_starts_are_the_rows_the_zoos_and_random_weights(start, right):
+    data = pictures()
+    run = run_from(start, SPACE, ARCHITECTURE, ROW, data, STILL, key="key", curve_on=data.test)
+    assert (run.val_correct, run.val_total) == (sum(right["val"]), 7)
+    assert (run.test_correct, run.test_total) == (sum(right["test"]), 7)
+    assert run.correct_by_epoch == (sum(right["test"]),)
+
+
+def test_the_curve_of_a_start_is_taken_where_and_when_it_was_asked_for():
+    data, recipe = pictures(), TURNING
+    run = run_from(
+        "retrieved", SPACE, ARCHITECTURE, ROW, data, recipe, key="a", curve_on=data.validation, curve_at=(1, 2)
+    )
+    assert len(run.correct_by_epoch) == 3  # and the last
+    assert run.correct_by_epoch[0] == 7 and run.correct_by_epoch[-1] == run.val_correct == 0 and run.test_correct == 7
+
+
+def test_the_sides_of_a_comparison_see_the_same_images_in_the_same_order():
+    """All that is random comes from the key: two sides whose weights are the same end the same, to the last bit."""
+    data = pictures()
+    row = {**ToyNetwork(1.0).state_dict(), "classifier.weight": torch.zeros(7, 1), "classifier.bias": torch.zeros(7)}
+    one, other = (
+        run_from(start, SPACE, ARCHITECTURE, row, data, TURNING, key="key", curve_on=data.test, curve_at=range(9))
+        for start in ("retrieved", "start")
+    )
+    assert one == other
+
+
+def test_a_transfer_brings_the_body_and_leaves_the_classifier():
+    network = transfer(SPACE, ARCHITECTURE, ROW, 2, "key")
+    assert network.body.item() == -1.0 and network.classifier.weight.tolist() == [[-1.0], [1.0]]
+    with pytest.raises(WeightsError, match="of another network"):
+        transfer(SPACE, ARCHITECTURE, {"neck": torch.zeros(1)}, 2, "key")
+
+
+def test_batch_norm_is_re_estimated_before_an_evaluation():
+    """After two steps the running mean is 25 where the images have 130: all pictures would be bright."""
+    data, network = pictures(), ToyNetwork(1.0)
+    fitted = fit(network, data, SPACE, STILL, key="key", evaluate_on=data.test, evaluate_at=())
+    assert fitted.correct_by_class == START["test"]
+    assert network.norm.running_mean.tolist() == pytest.approx([130.0] * 3)
+
+
+def test_fine_tuning_keeps_the_epoch_that_is_best_in_validation_and_reads_test_for_it_alone():
+    """The row says what validation says; training unlearns it: test is best at the end, validation before."""
+    data, network = pictures(), ToyNetwork(-1.0)
+    tuned = tune(network, data, SPACE, TURNING, key="key")
+    right = [point.val_correct for point in tuned.curve]
+    assert right[0] == 7 and right[-1] == 0
+    assert 1 <= tuned.best_epoch < 8 and tuned.val_KK.diagonal().tolist() == [3, 4]
+    assert tuned.test_KK.tolist() == [[0, 2], [5, 0]]
+    correct, _ = evaluate(network, ImageBatches(data, SPACE, CPU), data.validation, 2)
+    assert correct == (3, 4)  # the network is that of the best epoch
+
+
+def test_of_epochs_equally_good_in_validation_the_latest_is_kept():
+    data = pictures()
+    tuned = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key")
+    best = [point.epoch for point in tuned.curve if point.val_correct == 7]
+    assert len(best) > 1 and tuned.best_epoch == best[-1]
+
+
+def test_each_epoch_is_told_as_it_ends():
+    data, told = pictures(), []
+    tuned = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key", on_epoch=told.append)
+    assert tuple(told) == tuned.curve and [point.epoch for point in told] == list(range(1, 9))
+
+
+def test_a_confusion_table_has_a_row_a_class_and_a_column_for_what_it_was_taken_for():
+    class AlwaysTwo(nn.Module):
+        def forward(self, images):
+            return torch.tensor([0.0, 0.0, 1.0]).expand(len(images), 3)
+
+    data = pictures()
+    table = confusion(AlwaysTwo(), ImageBatches(data, SPACE, CPU), data.test, 3)
+    assert table.tolist() == [[0, 0, 2], [0, 0, 5], [0, 0, 0]]
