@@ -18,7 +18,7 @@ MANY = str(1 + 2 * (os.cpu_count() or 1))
 BUILD = "build-zoo --zoo new --datasets starter:lfw-faces --workers 0 --preset smoke"
 GROW = "build-zoo --zoo zoo? --datasets starter:lfw-faces --workers 0 --pairs 99"
 SEARCH = "search starter:lfw-faces --zoo zoo? --space space"
-TUNE = "fine-tune starter:lfw-faces --zoo zoo? --row 0 --out empty"
+TUNE = "fine-tune starter:lfw-faces --zoo zoo? --row KEY --out empty"
 
 WRONG = {
     f"{BUILD} --pairs 0": "pairs must be at least 1, got 0",
@@ -55,7 +55,7 @@ WRONG = {
     f"{SEARCH} --max-latency-ms -1": "max_latency_ms must be above 0, got -1",
     f"{SEARCH} --zoo other?": "was learned over the zoo",
     f"{SEARCH} --json .": "--json . cannot be written",
-    f"{TUNE} --epochs 0": "--epochs must be at least 1, got 0",
+    f"{TUNE} --epochs 0": "epochs must be at least 1, got 0",
     f"{TUNE} --seed -1": "--seed must be a whole",
     f"{TUNE} --row nothing": "no row 'nothing'",
     f"{TUNE} --row ": "no row ''",
@@ -90,7 +90,8 @@ def house(tmp_path_factory) -> Path:
 def _ends_with(status: int, house: Path, command: str, message: str, monkeypatch, capfd) -> None:
     monkeypatch.chdir(house)
     before = sorted(house.rglob("*"))
-    assert run(command.split(" ")) == status
+    key = Zoo.open(house / "zoo?").snapshot().rows[0].key
+    assert run(command.replace("KEY", key).split(" ")) == status
     captured = capfd.readouterr()
     assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
     assert sorted(house.rglob("*")) == before
