@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipeline.config import preset
+from pipeline.config import checked_seed, preset
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
 from pipeline.growing.workers import Workers, workers_up
@@ -19,12 +20,13 @@ from pipeline.reading.read import read_datasets
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
+from pipeline.tracking.names import checked_uri
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo, ZooLock
 from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
 from pipeline.zoo.verify import refuse_other_start
-from tans_core.acquisition.choose import make_chooser
+from tans_core.acquisition.choose import check_chooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ImageDataset, Row, ZooSettings
@@ -89,6 +91,8 @@ def plan_build(
     assert wanted is not None
     if wanted < 1:
         raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
+    if seed is not None:
+        checked_seed(seed)
     settings, made = _settings(zoo, preset_name, search_space, image_size, init, seed)
     there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
     return BuildPlan(
@@ -121,6 +125,7 @@ def build_zoo(
     address: str | None = None,
     seed: int | None = None,
     mlflow_uri: str | None = None,
+    wait: bool = False,
 ) -> BuildSummary:
     """Train dataset-network pairs until the zoo has the rows asked for; the same call goes on where it was stopped.
 
@@ -138,6 +143,7 @@ def build_zoo(
         gpus_per_worker: share of a GPU; 0 is used where there is none.
         address: of a Ray cluster; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
+        wait: for a driver that grows the zoo now, and go on after it; else it is a `ZooError`.
 
     Raises:
         ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
@@ -146,6 +152,12 @@ def build_zoo(
         PoolError: the workers cannot be had, or every pair fails.
     """
     began = time.monotonic()
+    for name, value in (("hours", hours or 0.0), ("gpus-per-worker", gpus_per_worker)):
+        if not 0 <= value < float("inf"):
+            raise ConfigError(f"--{name} must be a number of at least 0, got {value:g}")
+    check_chooser(acquisition)
+    if mlflow_uri is not None:
+        checked_uri(mlflow_uri)
     if workers != 0:
         from pipeline.on_ray.pool import check_wish
 
@@ -164,7 +176,8 @@ def build_zoo(
         mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
     )
     with stop_on_signals(goes_on=True) as stop, ExitStack() as started:
-        plan = plan_build(
+        planned = partial(
+            plan_build,
             zoo,
             datasets,
             pairs=pairs,
@@ -175,11 +188,19 @@ def build_zoo(
             init=init,
             seed=seed,
         )
-        # A new zoo is made when its workers are up: a start that fails leaves none behind.
-        up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
-        store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+        plan = planned()
         run = uuid.uuid4().hex[:12]
-        with ZooLock(store.uri, run):
+        lock = ZooLock(zoo, run, wait)
+        stop.before_leaving(lock.let_go_at_once)
+        with Zoo.folder(zoo), lock:  # the lock comes before the zoo, so that of two that begin, one makes it
+            up: Workers | None = None
+            if Zoo.exists(zoo):
+                store = Zoo.open(zoo)
+            else:  # made when its workers are up: a start that fails leaves none behind
+                up = started.enter_context(_workers(plan, wish, stop))
+                store = Zoo.create(zoo, plan.settings)
+            if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
+                plan = planned()  # another driver made or grew it meanwhile
             if orphans := store.orphans():
                 say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
             if plan.rows_there >= plan.rows_at_end:
@@ -257,6 +278,9 @@ def _build(
             )
             with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
+        if wish.hours is not None and grown.utilisation is None and not stop and not grown.exhausted:
+            took_s = time.monotonic() - began
+            say(f"nothing was trained: --hours {wish.hours:g} were over when all was read and up, after {took_s:.0f} s")
     if not stop:
         _measure_latencies(store, grown.rows, plan)
     return BuildSummary(
@@ -327,7 +351,9 @@ def _settings(
         return kept, made
     chosen = preset(preset_name or "laptop")
     chosen = replace(
-        chosen, search_space=search_space or chosen.search_space, image_size=image_size or chosen.image_size
+        chosen,
+        search_space=search_space or chosen.search_space,
+        image_size=chosen.image_size if image_size is None else image_size,
     )
     made = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
     made.costs(made.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do

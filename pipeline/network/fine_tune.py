@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pipeline.config import checked_seed
 from pipeline.network.export import export
 from pipeline.network.load_network import find_start
 from pipeline.network.network_folder import is_of_network, seal
@@ -97,10 +98,10 @@ def fine_tune(
         overwrite: a network that is in `out` already is replaced when the new one is whole.
 
     Raises:
-        ConfigError: a number is out of its range, `out` cannot be written or holds something, or the starting weights
-            are not those of the zoo.
+        ConfigError: a number is out of its range, no such row, `out` cannot be written or holds something, or the
+            starting weights are not those of the zoo.
         DatasetError: the SPEC gives no dataset, or several.
-        ZooError: no such zoo or row.
+        ZooError: there is no zoo.
         WeightsError: the row's weights are gone, changed or not finite.
         TrainingError: the loss is not finite.
     """
@@ -150,8 +151,7 @@ def fine_tune(
 def _check(image_size: int | None, seed: int) -> None:
     if image_size is not None and (image_size < 32 or image_size % 32):
         raise ConfigError(f"--image-size must be a multiple of 32, got {image_size}")
-    if seed < 0:
-        raise ConfigError(f"--seed must be 0 or above, got {seed}")
+    checked_seed(seed)
 
 
 def _recipe(row: Row, epochs: int, lr: float | None, batch_size: int | None) -> Recipe:

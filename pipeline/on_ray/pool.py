@@ -21,7 +21,7 @@ from pipeline.pools import failed
 from pipeline.running.progress import say
 from pipeline.running.threads import usable_cpus
 from pipeline.running.waiting import Wait, machine_load
-from tans_core.errors import PoolError
+from tans_core.errors import ConfigError, PoolError
 from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace
 
@@ -206,7 +206,8 @@ def check_wish(workers: int, address: str | None) -> None:
     cluster is there and lets us in.
 
     Raises:
-        PoolError: it has not, or is not.
+        ConfigError: it has not.
+        PoolError: the cluster does not answer.
     """
     if address is not None:
         fitting_workers(workers, 0.0, True, float("inf"), 0.0)
@@ -229,18 +230,18 @@ def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: flo
         Workers and GPU share; the share is 0 where Ray sees no GPU.
 
     Raises:
-        PoolError: more workers than can ever run.
+        ConfigError: more workers than can ever run.
     """
     place = "the cluster" if given else "this process"
     if workers < 1:
-        raise PoolError(f"--workers must be at least 1, got {workers}")
+        raise ConfigError(f"--workers must be at least 1, got {workers}")
     if workers > cpus:
-        raise PoolError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
+        raise ConfigError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
     if gpus == 0:
         return workers, 0.0
     if gpus_per_worker > 0 and workers > _fitting(gpus_per_worker, gpus):
         smaller = gpus / workers if workers <= gpus else 1 / math.ceil(workers / gpus)
-        raise PoolError(
+        raise ConfigError(
             f"{workers} workers want {gpus_per_worker:g} GPU each and {place} has {gpus:.0f}: "
             f"use --gpus-per-worker {math.floor(100 * smaller) / 100:g} or fewer workers"
         )

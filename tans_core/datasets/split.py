@@ -20,7 +20,7 @@ from tans_core.datasets.found import Collection, some
 from tans_core.datasets.pictures import Picture, Rejected
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.datasets.spelling import alike, spelt
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, SpecError
 from tans_core.exported import letterbox, to_bytes
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
@@ -107,7 +107,7 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
     )
     wanted = collection.spec.options.group
     if wanted is not None and wanted[1] != len(groups):
-        raise DatasetError(f"{collection.spec}: its classes are dealt into {len(groups)} groups, not {wanted[1]}")
+        raise SpecError(f"{collection.spec}: its classes are dealt into {len(groups)} groups, not {wanted[1]}")
     return [
         _dataset(collection, report, names, sides, number, len(groups), image_size)
         for number, names in enumerate(groups, start=1)
@@ -135,7 +135,7 @@ def _without(images: Sequence[_Image], spec: Spec) -> list[_Image]:
     leave_out = {unicodedata.normalize("NFC", name) for name in spec.options.without}
     for name in sorted(leave_out - names):
         near = did_you_mean(name, names) or f"; there are {some(sorted(names))}"
-        raise DatasetError(f"{spec}: without={name}: there is no such class{near}")
+        raise SpecError(f"{spec}: without={name}: there is no such class{near}")
     return [image for image in images if image.class_name not in leave_out]
 
 

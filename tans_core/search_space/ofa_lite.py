@@ -226,4 +226,4 @@ def _load_supernet(supernet: _LiteSupernet, path: Path) -> None:
     try:
         nn.Module.load_state_dict(supernet, state)
     except RuntimeError as error:
-        raise WeightsError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error
+        raise ConfigError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error

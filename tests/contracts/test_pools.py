@@ -12,7 +12,7 @@ from pipeline.on_ray.pool import RayPool, fitting_workers
 from pipeline.on_ray.session import ray_session
 from pipeline.pools import InlinePool
 from pipeline.running.signals import GivenUp
-from tans_core.errors import PoolError
+from tans_core.errors import ConfigError
 from tans_core.records import Outcome
 from tans_core.search_space import make_search_space
 from tans_core.training.loop import keep_going
@@ -140,7 +140,7 @@ def test_an_inline_job_can_be_given_up(space, datasets):
     ],
 )
 def test_e1_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, there, message):
-    with pytest.raises(PoolError, match=message):
+    with pytest.raises(ConfigError, match=message):
         fitting_workers(*wish, False, *there)
 
 

@@ -21,7 +21,7 @@ from pipeline.space.space_folder import load_space
 from pipeline.space.training_folder import Work, remove_trainings
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.meta_training import SpaceConfig
-from tans_core.errors import ConfigError, PoolError, SpaceError, ZooError
+from tans_core.errors import ConfigError, SpaceError, ZooError
 from tests.worlds import SETTINGS, World
 
 WORLD = World(datasets=6, rows_each=2, sources=4)
@@ -213,9 +213,9 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
 
 
 def test_e2_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
-    with pytest.raises(PoolError, match="500 workers want one CPU each and this process has"):
+    with pytest.raises(ConfigError, match="500 workers want one CPU each and this process has"):
         meta_train(zoo, tmp_path / "space", workers=500)
-    with pytest.raises(PoolError, match="at least 1, got 0"):
+    with pytest.raises(ConfigError, match="at least 1, got 0"):
         meta_train(zoo, tmp_path / "space", workers=0)
     assert not (tmp_path / "space").exists()
 
