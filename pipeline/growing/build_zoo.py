@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import torch
 from pipeline.config import preset
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
-from pipeline.pools import InlinePool, WorkerPool
+from pipeline.growing.workers import Workers, workers_up
 from pipeline.reading.read import read_datasets
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
@@ -163,7 +163,7 @@ def build_zoo(
         address=address,
         mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
     )
-    with stop_on_signals(goes_on=True) as stop:
+    with stop_on_signals(goes_on=True) as stop, ExitStack() as started:
         plan = plan_build(
             zoo,
             datasets,
@@ -175,6 +175,8 @@ def build_zoo(
             init=init,
             seed=seed,
         )
+        # A new zoo is made when its workers are up: a start that fails leaves none behind.
+        up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
         store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
         run = uuid.uuid4().hex[:12]
         with ZooLock(store.uri, run):
@@ -193,7 +195,8 @@ def build_zoo(
                     "rows_at_end": plan.rows_at_end,
                 }
                 with journalled(store.journal, run, start) as ends:
-                    summary = _build(store, plan, wish, tracker, run, stop, began)
+                    up = up or started.enter_context(_workers(plan, wish, stop))
+                    summary = _build(store, plan, wish, tracker, run, stop, began, started, up)
                     ends.update(asdict(summary))
                 status = "FINISHED"
                 return summary
@@ -219,12 +222,20 @@ class _Wish:
 
 
 def _build(
-    store: Zoo, plan: BuildPlan, wish: _Wish, tracker: Tracker, run: str, stop: StopRequest, began: float
+    store: Zoo,
+    plan: BuildPlan,
+    wish: _Wish,
+    tracker: Tracker,
+    run: str,
+    stop: StopRequest,
+    began: float,
+    started: ExitStack,
+    up: Workers,
 ) -> BuildSummary:
-    """Start the workers, look at new datasets, grow, measure latencies."""
+    """Look at new datasets, grow, end what was started, measure latencies."""
     deadline_s = preset(plan.settings.preset).deadline_s
-    with _pool(plan, wish, stop) as (pool, nodes):
-        records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+    with started:
+        records = record_datasets(store, plan.datasets, up.pool, deadline_s, stop)
         settings = plan.settings
         scale = CostScale(plan.search_space, settings.image_size)
         known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
@@ -236,11 +247,12 @@ def _build(
                 store,
                 records,
                 chooser,
-                pool,
+                up.pool,
                 tracker,
                 run=run,
                 deadline_s=deadline_s,
                 stop=stop,
+                progress=up.progress,
                 hypervolume=lambda rows: hypervolume_mean(known, rows, scale),
             )
             with stop.patiently(), one_thread():
@@ -251,14 +263,14 @@ def _build(
         pairs=len(grown.rows),
         pairs_asked=plan.rows_at_end,
         failures=grown.failures,
-        workers=pool.workers,
+        workers=up.pool.workers,
         utilisation=grown.utilisation,
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
         hypervolume_mean=hypervolume_mean(known, grown.rows, scale),
         hypervolume_mean_test=hypervolume_mean(known, grown.rows, scale, "test"),
-        nodes=nodes,
+        nodes=up.nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
         wall_s=time.monotonic() - began,
@@ -292,27 +304,9 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     )
 
 
-@contextmanager
-def _pool(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[tuple[WorkerPool, int]]:
-    """The pool, and on how many nodes it is."""
+def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> AbstractContextManager[Workers]:
     datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
-    if wish.workers == 0:
-        yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1
-        return
-    from pipeline.on_ray.pool import RayPool, fitting_workers
-    from pipeline.on_ray.session import ray_session
-
-    with ray_session(wish.address, cpus=wish.workers) as session:
-        workers, share = fitting_workers(
-            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
-        )
-        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
-        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
-        pool = RayPool(datasets, plan.search_space, workers, share)
-        try:
-            yield pool, len(pool.nodes)
-        finally:
-            pool.close()
+    return workers_up(datasets, plan.search_space, wish.workers, wish.gpus_per_worker, wish.address, stop)
 
 
 def _settings(

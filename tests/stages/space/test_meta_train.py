@@ -202,7 +202,7 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
 
 
 def test_e2_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
-    with pytest.raises(PoolError, match="500 workers want one CPU each and this machine has"):
+    with pytest.raises(PoolError, match="500 workers want one CPU each and this process has"):
         meta_train(zoo, tmp_path / "space", workers=500)
     with pytest.raises(PoolError, match="at least 1, got 0"):
         meta_train(zoo, tmp_path / "space", workers=0)
