@@ -127,7 +127,7 @@ def _meta_train(
     )
     if whole_space(out) == identity:
         say(f"the space in {out} is of this version of the zoo already, nothing to do")
-        return MetaTrainSummary(**{"threads": 1, **saved_metrics(out)["summary"]})
+        return MetaTrainSummary(**saved_metrics(out)["summary"])
     work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))))
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:

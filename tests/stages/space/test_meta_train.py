@@ -192,17 +192,6 @@ def test_torch_has_one_thread_unless_more_are_asked_for(zoo, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_space_made_before_threads_were_kept_was_made_by_one(unbroken, zoo, tmp_path, capsys):
-    out = tmp_path / "space"
-    shutil.copytree(unbroken[0], out)
-    for name in ("config.json", "metrics.json"):
-        content = json.loads((out / name).read_text())
-        content.pop("threads", None) or content["summary"].pop("threads")
-        (out / name).write_text(json.dumps(content))
-    assert meta_train(zoo, out, config=CONFIG).threads == 1
-    assert "nothing to do" in capsys.readouterr().err
-
-
 def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
     out = tmp_path / "space"
     shutil.copytree(unbroken[0], out)
