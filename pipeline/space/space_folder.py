@@ -126,7 +126,7 @@ def is_of_space(path: Path) -> bool:
             return {"summary", "retrieval", "validation_curve"} <= json.loads(path.read_bytes()).keys()
         if path.name == _INDEX:
             schema = pa.ipc.read_schema(pa.BufferReader(path.read_bytes()[8:]))  # behind ARROW1 and two zeros
-            return schema.names == ["key", "embedding"]
+            return schema.names[:2] == ["key", "embedding"]
         if path.name == _ENCODERS:
             return {name.partition(".")[0] for name in _names_of_tensors(path)} == {"query", "model", "predictor"}
     except (OSError, ValueError, AttributeError):

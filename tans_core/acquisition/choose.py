@@ -139,7 +139,7 @@ class HypervolumeChooser:
             self._observed = []
         used = self._used.with_pending(pending)
         generator = _generator(self._seed, str(decision))
-        if decision < self.random_start or len(self._rows) < LEAST_ROWS:
+        if decision < self.random_start or len(self._rows) < LEAST_ROWS or not self._datasets:
             return self._propose_random(decision, used, generator)
         in_force = self._refits.at(len(self._rows))
         try:
