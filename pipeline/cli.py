@@ -9,11 +9,22 @@ import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 
 from pipeline.running.shadows import named_shadows, shadow_behind
 
 with named_shadows():
-    from pipeline.commands import build_zoo, datasets, fine_tune, meta_train, search, zoo_show, zoo_verify
+    from pipeline.commands import (
+        build_zoo,
+        completion,
+        datasets,
+        fine_tune,
+        meta_train,
+        predict,
+        search,
+        zoo_show,
+        zoo_verify,
+    )
     from pipeline.commands.parsing import EXIT_HELP
     from pipeline.running.output import flush_streams, results, shown
     from pipeline.running.progress import say
@@ -68,13 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Grow a zoo of networks, learn a space over it, ask it for a network for a new dataset.",
         epilog=EXIT_HELP,
     )
+    parser.add_argument("--version", action="version", version=f"tans {version('tans')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for each in (datasets, build_zoo, meta_train, search, fine_tune):
+    for each in (datasets, build_zoo, meta_train, search, fine_tune, predict):
         each.add(commands)
     zoo = commands.add_parser("zoo", help="look at a zoo, or verify it", description="Look at a zoo, or verify it.")
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in (zoo_show, zoo_verify):
         each.add(parts)
+    completion.add(commands, parser)
     return parser
 
 

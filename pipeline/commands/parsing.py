@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from collections.abc import Callable
 
 _SPEC_FORMS = """\
@@ -54,6 +56,22 @@ def threads_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="of torch (default: 1); another number, another result"
     )
+
+
+_THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
+_SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
+
+
+def number(text: str) -> float:
+    """A limit as people write it: 3000000, 3,000,000, 3e6, 3M, 1.5G."""
+    digits, times = (text[:-1], _SUFFIXES[text[-1]]) if text[-1:] in _SUFFIXES else (text, 1.0)
+    try:
+        value = float(digits.replace(",", "") if _THOUSANDS.fullmatch(digits) else digits) * times
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number: write it as 3000000, 3,000,000, 3e6, 3M or 1.5G")
+    return value
 
 
 def zoo_option(parser: argparse.ArgumentParser) -> None:

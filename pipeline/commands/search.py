@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command, threads_option, zoo_option
+from pipeline.commands.parsing import SPEC_HELP, command, number, threads_option, zoo_option
 from pipeline.running.output import Output, percent, shown, table
 
 
@@ -15,9 +16,9 @@ def add(commands) -> None:
     zoo_option(parser)
     parser.add_argument("--space", type=Path, required=True, metavar="DIR", help="folder made by meta-train")
     parser.add_argument("--top", type=int, default=10, metavar="N", help="how many networks (default: 10)")
-    parser.add_argument("--max-params", type=float, metavar="N", help="parameters at most, as 5e6")
-    parser.add_argument("--max-flops", type=float, metavar="N", help="multiply-accumulates of one image at most")
-    parser.add_argument("--max-latency-ms", type=float, metavar="MS", help="median latency on this machine at most")
+    parser.add_argument("--max-params", type=number, metavar="N", help="parameters at most, as 3M or 5e6")
+    parser.add_argument("--max-flops", type=number, metavar="N", help="multiply-accumulates of one image at most")
+    parser.add_argument("--max-latency-ms", type=number, metavar="MS", help="median latency on this machine at most")
     threads_option(parser)
 
 
@@ -34,25 +35,32 @@ def run(given: argparse.Namespace, output: Output) -> int:
         max_latency_ms=given.max_latency_ms,
         threads=given.threads,
     )
+    error = "" if found.predicted_error is None else f" +- {100 * found.predicted_error:.0f}"
     rows = [
         (
             each.key,
             each.dataset,
             each.similarity,
-            percent(each.predicted_accuracy),
-            percent(each.zoo_accuracy),
+            percent(each.predicted_accuracy) + error,
+            f"{percent(each.zoo_accuracy)}, chance {percent(each.zoo_chance)}",
             each.params,
             each.flops,
             each.latency_ms,
         )
         for each in found.entries
     ]
-    header = ("row", "from", "similarity", "predicted", "accuracy there", "params", "flops", "latency ms")
-    start = found.starting_weights
-    text = (
-        f"{table(header, rows)}\n{found.rows_feasible} of {found.rows_searched} rows are feasible; searched "
-        f"in {found.milliseconds:.1f} ms, after {found.features_s:.1f} s for the features of {shown(found.query)}.\n"
-        f"Without a source: the architecture of {start.architecture_of} from the zoo's starting weights."
-    )
-    output.result(found, text)
+    header = ("row", "trained on", "similarity", "predicted here", "measured there", "params", "flops", "latency ms")
+    unseen = "not known" if found.predicted_error is None else f"{error.strip()} points"
+    fine_tune = ["tans", "fine-tune", given.spec, "--zoo", given.zoo, "--row", found.entries[0].key, "--out", "network"]
+    text = [
+        table(header, rows),
+        f"predicted here: accuracy on {shown(found.query)} after fine-tuning; on data it has not seen: {unseen}",
+        "measured there: validation accuracy on the dataset it was trained on, beside what chance gives on it",
+        f"{found.rows_feasible} of {found.rows_searched} rows are feasible; searched in {found.milliseconds:.1f} ms, "
+        f"after {found.features_s:.1f} s for the features of {shown(found.query)}.",
+        f"Next: {shlex.join(fine_tune)}",
+        "or the same architecture without a source, from the zoo's starting weights: "
+        f"--row start:{found.starting_weights.architecture_of}",
+    ]
+    output.result(found, "\n".join(text))
     return 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,14 +15,14 @@ import torch
 from pipeline.config import checked_seed, preset
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
-from pipeline.pools import InlinePool, WorkerPool
+from pipeline.growing.workers import Workers, workers_up
 from pipeline.reading.read import read_datasets
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
 from pipeline.tracking.names import checked_uri
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
-from pipeline.zoo import Zoo, ZooLock
+from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
 from pipeline.zoo.verify import refuse_other_start
@@ -47,8 +47,8 @@ class BuildSummary:
     decision_ms_median: float | None
     decision_ms_p95: float | None
     refit_s: tuple[float, ...]  # of the surrogate's hyperparameters, beside the training
-    hypervolume_mean: float
-    hypervolume_mean_test: float
+    hypervolume_mean: float  # over all datasets of the zoo
+    hypervolume_mean_test: float  # the same fronts, chosen by validation, valued on test
     nodes: int  # that the workers were on
     stopped_by: str | None  # a signal's name; None where the build came to its own end
     exhausted: bool  # no candidate was left
@@ -175,7 +175,7 @@ def build_zoo(
         address=address,
         mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
     )
-    with stop_on_signals(goes_on=True) as stop:
+    with stop_on_signals(goes_on=True) as stop, ExitStack() as started:
         planned = partial(
             plan_build,
             zoo,
@@ -190,10 +190,9 @@ def build_zoo(
         )
         plan = planned()
         run = uuid.uuid4().hex[:12]
-        Zoo.make_folder(zoo)  # the lock comes before the zoo, so that of two that begin, one makes it
-        lock = ZooLock(zoo, run, wait)
-        stop.before_leaving(lock.let_go_at_once)
-        with lock:
+        with Zoo.claimed(zoo, run, stop, wait):
+            # A new zoo is made when its workers are up: a start that fails leaves none behind.
+            up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
             store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
             if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
                 plan = planned()  # another driver made or grew it meanwhile
@@ -212,7 +211,8 @@ def build_zoo(
                     "rows_at_end": plan.rows_at_end,
                 }
                 with journalled(store.journal, run, start) as ends:
-                    summary = _build(store, plan, wish, tracker, run, stop, began)
+                    up = up or started.enter_context(_workers(plan, wish, stop))
+                    summary = _build(store, plan, wish, tracker, run, stop, began, started, up)
                     ends.update(asdict(summary))
                 status = "FINISHED"
                 return summary
@@ -238,26 +238,38 @@ class _Wish:
 
 
 def _build(
-    store: Zoo, plan: BuildPlan, wish: _Wish, tracker: Tracker, run: str, stop: StopRequest, began: float
+    store: Zoo,
+    plan: BuildPlan,
+    wish: _Wish,
+    tracker: Tracker,
+    run: str,
+    stop: StopRequest,
+    began: float,
+    started: ExitStack,
+    up: Workers,
 ) -> BuildSummary:
-    """Start the workers, look at new datasets, grow, measure latencies."""
+    """Look at new datasets, grow, end what was started, measure latencies."""
     deadline_s = preset(plan.settings.preset).deadline_s
-    with _pool(plan, wish, stop) as (pool, nodes):
-        records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+    with started:
+        records = record_datasets(store, plan.datasets, up.pool, deadline_s, stop)
         settings = plan.settings
         scale = CostScale(plan.search_space, settings.image_size)
-        chooser = make_chooser(wish.acquisition, records, plan.search_space, settings.image_size, settings.seed)
+        known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
+        here = {record.fingerprint for record in records}
+        beside = [record for record in known if record.fingerprint not in here]
+        chooser = make_chooser(wish.acquisition, records, beside, plan.search_space, settings.image_size, settings.seed)
         with closing(chooser):
             growth = Growth(
                 store,
                 records,
                 chooser,
-                pool,
+                up.pool,
                 tracker,
                 run=run,
                 deadline_s=deadline_s,
                 stop=stop,
-                hypervolume=lambda rows: hypervolume_mean(records, rows, scale),
+                progress=up.progress,
+                hypervolume=lambda rows: hypervolume_mean(known, rows, scale),
             )
             with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
@@ -270,14 +282,14 @@ def _build(
         pairs=len(grown.rows),
         pairs_asked=plan.rows_at_end,
         failures=grown.failures,
-        workers=pool.workers,
+        workers=up.pool.workers,
         utilisation=grown.utilisation,
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
-        hypervolume_mean=hypervolume_mean(records, grown.rows, scale),
-        hypervolume_mean_test=hypervolume_mean(records, grown.rows, scale, "test"),
-        nodes=nodes,
+        hypervolume_mean=hypervolume_mean(known, grown.rows, scale),
+        hypervolume_mean_test=hypervolume_mean(known, grown.rows, scale, "test"),
+        nodes=up.nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
         wall_s=time.monotonic() - began,
@@ -291,8 +303,7 @@ def quantile(values: Sequence[float], share: float) -> float | None:
 
 def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     there = store.snapshot()
-    rows = there.rows
-    records = [there.datasets[each.fingerprint] for each in plan.datasets if each.fingerprint in there.datasets]
+    rows, known = there.rows, list(there.datasets.values())
     scale = CostScale(plan.search_space, plan.settings.image_size)
     return BuildSummary(
         pairs=len(rows),
@@ -303,8 +314,8 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
         decision_ms_median=None,
         decision_ms_p95=None,
         refit_s=(),
-        hypervolume_mean=hypervolume_mean(records, rows, scale),
-        hypervolume_mean_test=hypervolume_mean(records, rows, scale, "test"),
+        hypervolume_mean=hypervolume_mean(known, rows, scale),
+        hypervolume_mean_test=hypervolume_mean(known, rows, scale, "test"),
         nodes=0,
         stopped_by=None,
         exhausted=False,
@@ -312,27 +323,9 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     )
 
 
-@contextmanager
-def _pool(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[tuple[WorkerPool, int]]:
-    """The pool, and on how many nodes it is."""
+def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> AbstractContextManager[Workers]:
     datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
-    if wish.workers == 0:
-        yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1
-        return
-    from pipeline.on_ray.pool import RayPool, fitting_workers
-    from pipeline.on_ray.session import ray_session
-
-    with ray_session(wish.address, cpus=wish.workers) as session:
-        workers, share = fitting_workers(
-            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
-        )
-        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
-        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
-        pool = RayPool(datasets, plan.search_space, workers, share)
-        try:
-            yield pool, len(pool.nodes)
-        finally:
-            pool.close()
+    return workers_up(datasets, plan.search_space, wish.workers, wish.gpus_per_worker, wish.address, stop)
 
 
 def _settings(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from pipeline.reading.read import read_dataset
 from pipeline.running.output import shown
@@ -16,12 +19,12 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name
 from pipeline.zoo.show import distinct_names
 from tans_core.cross_modal.encoders import facts_of
-from tans_core.cross_modal.features import extract_features
-from tans_core.errors import ConfigError, SpaceError
-from tans_core.records import ImageDataset, Row
+from tans_core.cross_modal.features import training_features
+from tans_core.errors import ConfigError, SpaceError, WeightsError
+from tans_core.records import ImageDataset, Row, ZooSnapshot
 from tans_core.retrieval.constraints import Limits, RowCosts, explain_none, within
 from tans_core.retrieval.known_pictures import known_pictures
-from tans_core.retrieval.rank import Ranked, rank
+from tans_core.retrieval.rank import Measured, Ranked, rank
 from tans_core.search_space.ofa_lite import LITE0_SHA256, lite0_backbone
 
 
@@ -34,7 +37,8 @@ class SearchEntry:
     source: str
     similarity: float  # cosine of the query and the network in the space
     predicted_accuracy: float  # on the query
-    zoo_accuracy: float  # in validation, on its own dataset
+    zoo_accuracy: float  # in validation, on the dataset it was trained on
+    zoo_chance: float  # what chance gives there: the share of the largest class
     params: int
     flops: int
     latency_ms: float | None  # median on this machine; None where it was not measured here
@@ -57,14 +61,16 @@ class StartingWeights:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What `tans search --json` prints: the nearest feasible rows, best predicted accuracy first."""
+    """What `tans search --json` prints: feasible rows in the order of `rank`, the one to start from first."""
 
     query: str
     fingerprint: str
     entries: tuple[SearchEntry, ...]
     starting_weights: StartingWeights
+    predicted_error: float | None  # of predicted accuracies on sources left out, root of the mean square; None: unknown
     rows_searched: int  # of the space
-    rows_feasible: int
+    rows_feasible: int  # within the limits, and with their weights
+    rows_without_weights: int  # within the limits and passed over: the files are gone or of another size
     rows_without_latency: int  # on this machine; left out where a latency is asked for
     rows_unseen: int  # of the zoo, younger than the space
     milliseconds: float  # embedding the query's features, limits, search, prediction
@@ -100,6 +106,7 @@ def search(
         ZooError: there is no zoo.
         SpaceError: there is no space, or it is damaged.
         NoFeasibleRow: no network meets the limits; names the nearest.
+        WeightsError: none that meets them has its weights.
     """
     with torch_threads(threads):
         found = _search(spec, zoo, space, top, max_params, max_flops, max_latency_ms)
@@ -119,7 +126,8 @@ def _search(
         raise ConfigError(f"--top must be at least 1, got {top}")
     limits = Limits(max_params=max_params, max_flops=max_flops, max_latency_ms=max_latency_ms)
     store, learned = Zoo.open(zoo), load_space(Path(space))
-    rows = _rows_of_space(store, learned, space)
+    snapshot = store.snapshot()
+    rows = _rows_of_space(snapshot, learned, space)
     device = device_name()
     latency_ms = {each.key: each.p50_ms for each in store.latencies() if each.device == device}
     costs = RowCosts.of(
@@ -130,15 +138,23 @@ def _search(
     allowed_R = within(limits, costs)
     if not allowed_R.any():
         raise explain_none(limits, costs, learned.index.keys, store.uri, device)
+    without_weights = _pass_over(store, rows, allowed_R)
     dataset = read_dataset(spec, store.settings.image_size)
     began = time.perf_counter()
-    features = extract_features(dataset, lite0_backbone())
+    features_ND, labels_N = training_features(dataset, lite0_backbone())
     extracted = time.perf_counter()
-    query_E = learned.model.embed_query(features.train_ND).detach()
-    facts_X = facts_of(features.train_ND, features.train_labels_N, dataset.chance, len(dataset.class_names))
-    ranked = rank(learned.model, learned.index, query_E, facts_X, allowed_R, top)
+    ranked = rank(
+        learned.model,
+        learned.index,
+        _measured(snapshot, rows),
+        learned.model.embed_query(features_ND).detach(),
+        facts_of(features_ND, labels_N, dataset.chance, len(dataset.class_names)),
+        allowed_R,
+        top,
+        error=learned.error,
+    )
     milliseconds = 1000 * (time.perf_counter() - extracted)
-    unseen = store.row_count() - len(rows)
+    unseen = len(snapshot.rows) - len(rows)
     without_latency = sum(row.key not in latency_ms for row in rows)
     _say_what_is_left_out(unseen, without_latency if max_latency_ms is not None else 0)
     known = _known_pictures(dataset, store)
@@ -146,7 +162,7 @@ def _search(
     return SearchResult(
         query=dataset.name,
         fingerprint=dataset.fingerprint,
-        entries=tuple(_entry(each, rows[each.place], latency_ms) for each in ranked),
+        entries=tuple(_entry(each, rows[each.place], snapshot, latency_ms) for each in ranked),
         starting_weights=StartingWeights(
             architecture_of=best.key,
             supernet=best.identity.supernet,
@@ -154,8 +170,10 @@ def _search(
             flops=best.costs.flops,
             latency_ms=latency_ms.get(best.key),
         ),
+        predicted_error=learned.error,
         rows_searched=len(rows),
         rows_feasible=int(allowed_R.sum()),
+        rows_without_weights=without_weights,
         rows_without_latency=without_latency,
         rows_unseen=unseen,
         milliseconds=milliseconds,
@@ -164,7 +182,7 @@ def _search(
     )
 
 
-def _rows_of_space(store: Zoo, learned: Space, folder: Path) -> list[Row]:
+def _rows_of_space(snapshot: ZooSnapshot, learned: Space, folder: Path) -> list[Row]:
     """The zoo's rows in the order of the index.
 
     Raises:
@@ -172,27 +190,57 @@ def _rows_of_space(store: Zoo, learned: Space, folder: Path) -> list[Row]:
         SpaceError: it is of other features.
     """
     identity = learned.identity
-    if identity.zoo_id != store.settings.zoo_id:
+    if identity.zoo_id != snapshot.settings.zoo_id:
         raise ConfigError(
-            f"the space in {folder} was learned over the zoo {identity.zoo_id} and {store.uri} is "
-            f"{store.settings.zoo_id}: give that zoo, or run `tans meta-train` over this one"
+            f"the space in {folder} was learned over the zoo {identity.zoo_id} and {snapshot.uri} is "
+            f"{snapshot.settings.zoo_id}: give that zoo, or run `tans meta-train` over this one"
         )
     if identity.backbone != LITE0_SHA256:
         raise SpaceError(
             f"the space in {folder} was learned on features of the backbone {identity.backbone} and this tans has "
             f"{LITE0_SHA256}: run `tans meta-train` again"
         )
-    by_key = store.snapshot().row_by_key
+    by_key = snapshot.row_by_key
     missing = [key for key in learned.index.keys if key not in by_key]
     if missing:
         raise ConfigError(
-            f"{len(missing)} rows of the space in {folder} are not in {store.uri}, {missing[0]} first: the zoo is an "
-            "older copy; give the newer one, or run `tans meta-train` over this one"
+            f"{len(missing)} rows of the space in {folder} are not in {snapshot.uri}, {missing[0]} first: the zoo is "
+            "an older copy; give the newer one, or run `tans meta-train` over this one"
         )
     return [by_key[key] for key in learned.index.keys]
 
 
-def _entry(ranked: Ranked, row: Row, latency_ms: Mapping[str, float]) -> SearchEntry:
+def _pass_over(store: Zoo, rows: Sequence[Row], allowed_R: Tensor) -> int:
+    """Take rows without their weights out of the allowed ones; says how many, and returns it.
+
+    Raises:
+        WeightsError: no row is left.
+    """
+    without = [place for place in allowed_R.nonzero().squeeze(1).tolist() if not store.has_weights(rows[place])]
+    if not without:
+        return 0
+    allowed_R[without] = False
+    verify = f"`tans zoo verify --zoo {shlex.quote(store.uri)}` names them"
+    found = f"weights that are gone or of another size, {rows[without[0]].key} first"
+    if not allowed_R.any():
+        raise WeightsError(
+            f"all {len(without)} feasible rows of {store.uri} have {found}: put the weights folder back from a copy "
+            f"of the zoo; {verify}"
+        )
+    say(f"{len(without)} rows have {found}, and were passed over: {verify}")
+    return len(without)
+
+
+def _measured(snapshot: ZooSnapshot, rows: Sequence[Row]) -> Measured:
+    fingerprints = [row.identity.fingerprint for row in rows]
+    return Measured(
+        datasets=fingerprints,
+        accuracies=[row.val_accuracy for row in rows],
+        chances=[snapshot.datasets[each].chance for each in fingerprints],
+    )
+
+
+def _entry(ranked: Ranked, row: Row, snapshot: ZooSnapshot, latency_ms: Mapping[str, float]) -> SearchEntry:
     return SearchEntry(
         key=row.key,
         dataset=row.dataset_name,
@@ -200,6 +248,7 @@ def _entry(ranked: Ranked, row: Row, latency_ms: Mapping[str, float]) -> SearchE
         similarity=ranked.similarity,
         predicted_accuracy=ranked.predicted_accuracy,
         zoo_accuracy=row.val_accuracy,
+        zoo_chance=snapshot.datasets[row.identity.fingerprint].chance,
         params=row.costs.params,
         flops=row.costs.flops,
         latency_ms=latency_ms.get(row.key),

@@ -1,6 +1,6 @@
 """A space as a folder: config.json, encoders.safetensors, index.arrow, metrics.json; nothing in it names a place.
 
-config.json is written last and holds the hashes of the other two, so that a folder is whole or says that it is not.
+config.json is written last and holds the hashes of the others, so that a folder is whole or says that it is not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tans_core.records import content_hash
 from tans_core.retrieval.index import Index
 from tans_core.training.weights import decode_weights, encode_weights, load_into
 
-SCHEMA = 1
+SCHEMA = 2  # 1 had what the predictor sees of a network inside the indexed vector
 
 _ENCODERS, _INDEX, _METRICS, _CONFIG = "encoders.safetensors", "index.arrow", "metrics.json", "config.json"
 
@@ -53,6 +53,7 @@ class Space:
     identity: SpaceIdentity
     model: SpaceModel
     index: Index
+    error: float | None  # root of the predictor's squared error on sources left out, 0 to 1; None: not known
 
 
 def save_space(
@@ -66,16 +67,21 @@ def save_space(
     folder.mkdir(parents=True, exist_ok=True)
     encoders = encode_weights(trained.model.state_dict())
     index = _index_bytes(trained)
+    measured = _json_bytes(metrics)
     config = {
         "schema": SCHEMA,
         **asdict(identity),
         "zoo": zoo if "://" in zoo else os.path.relpath(zoo, folder),
         "shape": asdict(trained.model.shape),
-        "blake2b": {_ENCODERS: content_hash(encoders), _INDEX: content_hash(index)},
+        "blake2b": {
+            _ENCODERS: content_hash(encoders),
+            _INDEX: content_hash(index),
+            _METRICS: content_hash(measured),
+        },
     }
     write_whole(folder / _ENCODERS, encoders)
     write_whole(folder / _INDEX, index)
-    write_whole(folder / _METRICS, _json_bytes(metrics))
+    write_whole(folder / _METRICS, measured)
     write_whole(folder / _CONFIG, _json_bytes(config))
 
 
@@ -83,7 +89,7 @@ def load_space(folder: Path) -> Space:
     """Read a space; its files are compared with their hashes first.
 
     Raises:
-        SpaceError: there is none, it is damaged, or of a newer schema.
+        SpaceError: there is none, it is damaged, or of another schema.
     """
     config = _config(folder)
     try:
@@ -94,7 +100,13 @@ def load_space(folder: Path) -> Space:
         load_into(model, decode_weights((folder / _ENCODERS).read_bytes()))
     except (OSError, WeightsError) as error:
         raise SpaceError(f"the space in {folder} is damaged ({error}): {_AGAIN}") from error
-    return Space(identity=_identity(config), model=model.eval(), index=_read_index(folder / _INDEX))
+    left_out = saved_metrics(folder)["left_out"]
+    return Space(
+        identity=_identity(config),
+        model=model.eval(),
+        index=_read_index(folder / _INDEX),
+        error=None if left_out is None else left_out["mse"] ** 0.5,
+    )
 
 
 def whole_space(folder: Path) -> SpaceIdentity | None:
@@ -114,7 +126,7 @@ def is_of_space(path: Path) -> bool:
             return {"summary", "retrieval", "validation_curve"} <= json.loads(path.read_bytes()).keys()
         if path.name == _INDEX:
             schema = pa.ipc.read_schema(pa.BufferReader(path.read_bytes()[8:]))  # behind ARROW1 and two zeros
-            return schema.names == ["key", "embedding"]
+            return schema.names[:2] == ["key", "embedding"]
         if path.name == _ENCODERS:
             return {name.partition(".")[0] for name in _names_of_tensors(path)} == {"query", "model", "predictor"}
     except (OSError, ValueError, AttributeError):
@@ -143,6 +155,8 @@ def _config(folder: Path) -> dict[str, Any]:
         raise SpaceError(f"{path} cannot be read ({error}): {_AGAIN}") from error
     if schema > SCHEMA:
         raise SpaceError(f"{path} is of schema {schema} and this tans knows {SCHEMA}: use a newer tans")
+    if schema < SCHEMA:
+        raise SpaceError(f"{path} is of schema {schema} and this tans reads {SCHEMA}: run `tans meta-train` again")
     return config
 
 
@@ -158,10 +172,9 @@ def _names_of_tensors(path: Path) -> list[str]:
 
 
 def _index_bytes(trained: TrainedSpace) -> bytes:
-    dim = trained.embedding_RE.shape[1]
-    values = pa.array(trained.embedding_RE.contiguous().numpy().reshape(-1))
+    columns = {"embedding": trained.embedding_RE, "architecture": trained.architecture_RA}
     table = pa.table(
-        {"key": list(trained.keys), "embedding": pa.FixedSizeListArray.from_arrays(values, dim)}
+        {"key": list(trained.keys), **{name: _vectors(values) for name, values in columns.items()}}
     ).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
@@ -172,10 +185,19 @@ def _index_bytes(trained: TrainedSpace) -> bytes:
 def _read_index(path: Path) -> Index:
     """The index over the mapped file: vectors are read where a search needs them."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    vectors = table["embedding"].combine_chunks()
-    values = vectors.flatten().to_numpy(zero_copy_only=True).reshape(len(table), -1)
+    return Index(table["key"].to_pylist(), *(_mapped(table[name]) for name in ("embedding", "architecture")))
+
+
+def _vectors(values_RE: Tensor) -> pa.FixedSizeListArray:
+    return pa.FixedSizeListArray.from_arrays(
+        pa.array(values_RE.contiguous().numpy().reshape(-1)), list_size=values_RE.shape[1]
+    )
+
+
+def _mapped(column: pa.ChunkedArray) -> Tensor:
+    values = column.combine_chunks().flatten().to_numpy(zero_copy_only=True).reshape(len(column), -1)
     assert values.dtype == np.float32
-    return Index(table["key"].to_pylist(), _read_only(values))
+    return _read_only(values)
 
 
 def _read_only(values: np.ndarray) -> Tensor:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,12 +25,14 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.running.files import write_new
+from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
+from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
-from pipeline.zoo.weights import put_weights, read_weights, weights_files
+from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
 
@@ -66,15 +69,33 @@ class Zoo:
         return (locate(uri).folder / _SETTINGS).is_file()
 
     @staticmethod
-    def make_folder(uri: str | os.PathLike[str]) -> None:
-        """The folder of a zoo that is there or is to be made, so that its lock can be taken before the zoo is.
+    @contextmanager
+    def claimed(uri: str | os.PathLike[str], run: str, stop: StopRequest, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of a zoo that is there or is to be made: of two that begin one, only one makes it.
+
+        A folder that was made for it and is still empty at the end goes again.
+
+        Args:
+            stop: who leaves at once by it lets the lock go.
+            wait: for another driver, see `ZooLock`.
 
         Raises:
             ConfigError: files of someone else are there.
-            ZooError: the folder cannot be made.
+            ZooError: the folder cannot be made, or another driver holds the lock.
         """
+        folder = locate(uri).folder
+        made = not folder.exists()
         if not Zoo.exists(uri):
-            _make_folder(locate(uri).folder)
+            _make_folder(folder)
+        lock = ZooLock(uri, run, wait)
+        stop.before_leaving(lock.let_go_at_once)
+        try:
+            with lock:
+                yield
+        finally:
+            if made:
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
 
     @classmethod
     def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
@@ -149,6 +170,10 @@ class Zoo:
             WeightsError: the file is gone, changed, or holds values that are not finite.
         """
         return read_weights(self._folder, row)
+
+    def has_weights(self, row: Row) -> bool:
+        """Whether a row's weights are there in their size. Cheap; what was changed inside is seen by `load_weights`."""
+        return has_weights(self._folder, row)
 
     def latencies(self) -> tuple[Latency, ...]:
         """The latest measurement of each network on each device at each batch size."""

@@ -63,6 +63,14 @@ def read_weights(zoo: Path, row: Row) -> dict[str, Tensor]:
         raise WeightsError(f"{row_and_path} cannot be used: {error}; {way_out}") from error
 
 
+def has_weights(zoo: Path, row: Row) -> bool:
+    """Whether a row's weights are there and as long as they should be: a look at the file, not into it."""
+    try:
+        return (zoo / row.weights.path).stat().st_size == row.weights.size_bytes
+    except OSError:
+        return False
+
+
 def weights_files(zoo: Path) -> set[str]:
     """Paths, relative to the zoo, of all files in the weights folder, half-written ones too."""
     return {path.relative_to(zoo).as_posix() for path in (zoo / FOLDER).rglob("*") if path.is_file()}

@@ -14,8 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tans_core.acquisition.hypervolume import FrontLevels, front_levels
-from tans_core.acquisition.inputs import LabelledPairs, Labels, PairEncoder, label
+from tans_core.acquisition.hypervolume import FrontLevels, front_levels, raw_accuracy
+from tans_core.acquisition.inputs import LabelledPairs, Labeller, Labels, PairEncoder
 from tans_core.acquisition.maximise import Best, best_candidates
 from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_networks, propose_candidates
 from tans_core.acquisition.refits import InForce, Refits
@@ -40,7 +40,7 @@ class Chooser(Protocol):
     """Proposes each pair at most once, and none that is observed, pending or excluded.
 
     Decision n's random numbers follow from (seed, n) alone; so does the choice, given the same observations in the
-    same order. Pairs of datasets that are not of this build are left aside.
+    same order. Pairs of datasets that it was not told of are left aside.
     """
 
     refit_seconds: list[float]
@@ -70,7 +70,7 @@ class RandomChooser:
         self._datasets = tuple(datasets)
         self._search_space = search_space
         self._seed = seed
-        self._used = UsedPairs([dataset.fingerprint for dataset in datasets], search_space)
+        self._used = UsedPairs(_fingerprints(datasets), search_space)
 
     def observe(self, observation: Observation) -> None:
         self._used.add(observation.candidate)
@@ -91,7 +91,7 @@ class RandomChooser:
 
 
 class HypervolumeChooser:
-    """Largest expected hypervolume gain (DESIGN, equation 7) under one surrogate over all datasets.
+    """Largest expected hypervolume gain (DESIGN, equation 7) under one surrogate over all datasets of the zoo.
 
     The first `random_start` decisions go round the datasets with random networks. Pending pairs count as rows at
     their predicted mean. The levels of a front are posterior means, not labels: a front of the luckiest
@@ -99,14 +99,22 @@ class HypervolumeChooser:
     """
 
     def __init__(
-        self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int, seed: int
+        self,
+        datasets: Sequence[DatasetRecord],
+        beside: Sequence[DatasetRecord],
+        search_space: SearchSpace,
+        image_size: int,
+        seed: int,
     ) -> None:
         self.random_start = min(20, max(8, ceil(len(datasets) / 4)))
-        self._datasets = tuple(datasets)
+        self._datasets = tuple(datasets)  # pairs are proposed of these; they come first in every index of a dataset
+        beside = sorted(beside, key=lambda dataset: dataset.fingerprint)  # workers hand them to the zoo in any order
+        every = (*datasets, *beside)
         self._search_space = search_space
         self._seed = seed
-        self._used = UsedPairs([dataset.fingerprint for dataset in datasets], search_space)
-        self._encoder = PairEncoder(datasets, search_space, image_size)
+        self._used = UsedPairs(_fingerprints(datasets), search_space, beside=_fingerprints(beside))
+        self._labellers = [Labeller(dataset.chance) for dataset in every]
+        self._encoder = PairEncoder(every, search_space, image_size)
         self._design = self._encoder.design
         self._rows = self._encoder.labelled([], [], [], [])
         self._kept: Posterior | None = None  # given the rows from `_kept_first` on
@@ -119,8 +127,8 @@ class HypervolumeChooser:
         if not 0 <= observation.correct <= observation.total or observation.total < 1:
             raise ConfigError(f"{observation.correct} of {observation.total} is no accuracy: {observation.candidate}")
         if place := self._used.add(observation.candidate):
-            chance = self._datasets[place[0]].chance
-            self._observed.append((*place, *label(observation.correct, observation.total, chance)))
+            label = self._labellers[place[0]].label(observation.correct, observation.total)
+            self._observed.append((*place, *label))
 
     def exclude(self, candidate: Candidate) -> None:
         self._used.add(candidate)
@@ -131,15 +139,29 @@ class HypervolumeChooser:
             self._observed = []
         used = self._used.with_pending(pending)
         generator = _generator(self._seed, str(decision))
-        if decision < self.random_start or len(self._rows) < LEAST_ROWS:
+        if decision < self.random_start or len(self._rows) < LEAST_ROWS or not self._datasets:
             return self._propose_random(decision, used, generator)
         in_force = self._refits.at(len(self._rows))
         try:
-            rows, posterior = self._with_pending(self._surrogate(in_force), pending)
+            return self._propose_best(decision, pending, used, generator, in_force)
         except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
             return self._propose_random(
                 decision, used, generator, f"random: {in_force.note} and gives nothing ({error})"
             )
+
+    def close(self) -> None:
+        self._refits.close()
+
+    def _propose_best(
+        self,
+        decision: int,
+        pending: Sequence[Candidate],
+        used: UsedPairs,
+        generator: torch.Generator,
+        in_force: InForce,
+    ) -> Choice | None:
+        """Raises LinAlgError where the surrogate cannot be worked out."""
+        rows, posterior = self._with_pending(self._surrogate(in_force), pending)
         fronts = self._fronts(rows, _levels(rows, posterior))
         candidates = propose_candidates(
             self._search_space, [rows.topology_NT[front.indices] for front in fronts], used, generator
@@ -149,9 +171,6 @@ class HypervolumeChooser:
             posterior, [front.levels for front in fronts], network_QF, candidates.new_DQ, 1 + RUNNERS_UP
         )
         return self._choice(decision, candidates, best, in_force.note) if best else None
-
-    def close(self) -> None:
-        self._refits.close()
 
     def _propose_random(
         self, decision: int, used: UsedPairs, generator: torch.Generator, why: str | None = None
@@ -194,24 +213,21 @@ class HypervolumeChooser:
             return self._rows, posterior
         dataset_P, topology_PT = (torch.tensor(part) for part in zip(*places))
         X_PF = self._encoder.encode(dataset_P, topology_PT)
-        mean_P = posterior.means(X_PF)
-        variances = [self._variance_to_come(index, mean) for (index, _), mean in zip(places, mean_P.tolist())]
-        labels = Labels(mean_P, torch.tensor(variances, dtype=torch.float64))
+        variances = [self._variance_to_come(index) for index, _ in places]
+        labels = Labels(posterior.means(X_PF), torch.tensor(variances, dtype=torch.float64))
         return self._rows + LabelledPairs(dataset_P, topology_PT, X_PF, labels), posterior.given(X_PF, labels)
 
-    def _variance_to_come(self, index: int, mean: float) -> float:
-        """Of the label that a pending pair will get, if it turns out as predicted."""
-        dataset = self._datasets[index]
-        total = sum(dataset.counts["validation"])
-        return label(_raw_accuracy(mean, dataset.chance) * total, total, dataset.chance)[1]
+    def _variance_to_come(self, index: int) -> float:
+        """Of the label that a pending pair would get if it came back now."""
+        return self._labellers[index].variance(sum(self._datasets[index].counts["validation"]))
 
     def _fronts(self, rows: LabelledPairs, level_N: Tensor) -> list[_Front]:
         """Rebuilt at each decision (0.1 ms a dataset): one new row anywhere moves every level of a joint surrogate."""
         fronts = []
         for index in range(len(self._datasets)):
-            own = (rows.dataset_N == index).nonzero()[:, 0]
-            levels = front_levels(level_N[own].tolist(), rows.costs_N2[own].numpy())
-            fronts.append(_Front(levels, own[list(levels.rows_F)]))
+            there = (rows.dataset_N == index).nonzero()[:, 0]
+            levels = front_levels(level_N[there].tolist(), rows.costs_N2[there].numpy())
+            fronts.append(_Front(levels, there[list(levels.rows_F)]))
         return fronts
 
     def _choice(self, decision: int, candidates: Candidates, best: Sequence[Best], note: str) -> Choice:
@@ -226,17 +242,17 @@ class HypervolumeChooser:
             decision=decision,
             chosen_by="hypervolume",
             reason=reason,
-            predicted_mean=_raw_accuracy(first.mean, dataset.chance),
-            predicted_std=first.std * (1 - dataset.chance),
+            predicted_mean=raw_accuracy(first.scaled_mean, dataset.chance),
+            predicted_std=first.scaled_std * (1 - dataset.chance),
             expected_gain=first.gain,
             candidates_scored=scored,
             runners_up=tuple((self._datasets[other.dataset].fingerprint, other.gain) for other in others),
         )
 
 
-CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], SearchSpace, int, int], Chooser]] = {
+CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], SearchSpace, int, int], Chooser]] = {
     "hypervolume": HypervolumeChooser,
-    "random": lambda datasets, search_space, _image_size, seed: RandomChooser(datasets, search_space, seed),
+    "random": lambda datasets, _beside, search_space, _image_size, seed: RandomChooser(datasets, search_space, seed),
 }
 
 
@@ -251,15 +267,26 @@ def check_chooser(name: str) -> None:
 
 
 def make_chooser(
-    name: str, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int, seed: int
+    name: str,
+    datasets: Sequence[DatasetRecord],
+    beside: Sequence[DatasetRecord],
+    search_space: SearchSpace,
+    image_size: int,
+    seed: int,
 ) -> Chooser:
-    """The chooser of that name over the build's datasets; to be closed after use.
+    """The chooser of that name; to be closed after use.
+
+    Args:
+        name: one of `CHOOSERS`.
+        datasets: of this build; pairs are proposed of these alone.
+        beside: the zoo's other datasets; what was observed of them counts as well.
+        search_space, image_size, seed: of the zoo.
 
     Raises:
         ConfigError: no such chooser.
     """
     check_chooser(name)
-    return CHOOSERS[name](datasets, search_space, image_size, seed)
+    return CHOOSERS[name](datasets, beside, search_space, image_size, seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -270,13 +297,12 @@ class _Front:
 
 def _levels(rows: LabelledPairs, posterior: Posterior) -> Tensor:
     """Posterior mean at each row; those beyond the surrogate's window count as it predicts them."""
-    beyond = len(rows) - len(posterior.accuracy_at_rows_N)
-    return torch.cat([posterior.means(rows.X_NF[:beyond]), posterior.accuracy_at_rows_N])
+    beyond = len(rows) - len(posterior.scaled_at_rows_N)
+    return torch.cat([posterior.means(rows.X_NF[:beyond]), posterior.scaled_at_rows_N])
 
 
-def _raw_accuracy(scaled: float, chance: float) -> float:
-    """0 to 1, from 0 for chance to 1 for perfect."""
-    return min(1.0, max(0.0, chance + (1 - chance) * scaled))
+def _fingerprints(datasets: Sequence[DatasetRecord]) -> list[str]:
+    return [dataset.fingerprint for dataset in datasets]
 
 
 def _first_new(

@@ -13,18 +13,18 @@ from torch.distributions import Normal
 _NORMAL = Normal(torch.zeros((), dtype=torch.float64), torch.ones((), dtype=torch.float64), validate_args=False)
 
 
-def gain_at(accuracy_C: Tensor, level_K: Tensor, area_CK: Tensor) -> Tensor:
-    """Hypervolume a candidate adds to its dataset's front if its accuracy turns out to be `accuracy_C`.
+def gain_at(scaled_C: Tensor, level_K: Tensor, area_CK: Tensor) -> Tensor:
+    """Hypervolume a candidate adds to its dataset's front if its scaled accuracy turns out to be `scaled_C`.
 
     Args:
-        accuracy_C: 0 for chance and 1 for perfect; counts as the nearer of the two beyond them.
-        level_K: accuracies from which a candidate beats one more network of the front; 0 to 1.
+        scaled_C: scaled accuracies, 0 for chance and 1 for perfect; count as the nearer of the two beyond them.
+        level_K: scaled accuracies from which a candidate beats one more network of the front; 0 to 1.
         area_CK: cost area that opens there, as a share of the reference box.
 
     Returns:
-        Shape (C,), accuracy x area; exactly 0 for a network that is on the front.
+        Shape (C,), scaled accuracy x area; exactly 0 for a network that is on the front.
     """
-    return (area_CK * (accuracy_C.clamp(0, 1)[:, None] - level_K).clamp_min(0)).sum(dim=1)
+    return (area_CK * (scaled_C.clamp(0, 1)[:, None] - level_K).clamp_min(0)).sum(dim=1)
 
 
 def expected_gain(mean_C: Tensor, std_C: Tensor, level_K: Tensor, area_CK: Tensor) -> Tensor:
@@ -33,12 +33,12 @@ def expected_gain(mean_C: Tensor, std_C: Tensor, level_K: Tensor, area_CK: Tenso
     Equation 7 of the paper in closed form: the gain is piecewise linear in accuracy.
 
     Args:
-        mean_C, std_C: predicted accuracy, 0 for chance and 1 for perfect; std > 0; float64.
-        level_K: accuracies from which a candidate beats one more network of the front; 0 to 1.
+        mean_C, std_C: of the scaled accuracy, as predicted; std > 0; float64.
+        level_K: scaled accuracies from which a candidate beats one more network of the front; 0 to 1.
         area_CK: cost area that opens there, as a share of the reference box.
 
     Returns:
-        Shape (C,), accuracy x area, at least 0.
+        Shape (C,), scaled accuracy x area, at least 0.
 
     Raises:
         ValueError: a std is not positive.

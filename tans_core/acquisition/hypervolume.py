@@ -1,7 +1,7 @@
 """Hypervolume of a dataset's front: accuracy up, parameters and multiply-accumulates down.
 
-Accuracy is scaled to 0 for chance and 1 for perfect, a cost to its quantile among random networks of the
-search space; the box reaches from accuracy 0 to 1 and to `REF_COST` in each cost, and volumes are shares of it.
+Scaled accuracies are 0 for chance and 1 for perfect, scaled costs quantiles among random networks of the search
+space; the box reaches from scaled accuracy 0 to 1 and to `REF_COST` in each cost, and volumes are shares of it.
 Axes: C candidates, R rows, K steps of the front, M corners of its longest staircase, 2 costs (params, flops).
 """
 
@@ -53,22 +53,22 @@ def _quantiles(cost_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, (rank - rank[0]) / (rank[-1] - rank[0])
 
 
-def front_volume(accuracy_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> float:
+def front_volume(scaled_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> float:
     """Share of the box that a dataset's rows dominate; the only call of pygmo.
 
     Rows that add nothing (accuracy not above chance, a cost at or beyond the reference) are left out first,
     since pygmo refuses some of them and gives -0.0 for others.
 
     Args:
-        accuracy_R: scaled accuracies; below 0 counts as 0, above 1 as 1.
+        scaled_R: scaled accuracies; below 0 counts as 0, above 1 as 1.
         costs_R2: scaled costs, shape (R, 2); R may be 0.
 
     Raises:
         ValueError: an entry is NaN.
     """
-    points_R3 = np.column_stack([-np.clip(np.asarray(accuracy_R, float), None, 1), np.reshape(costs_R2, (-1, 2))])
+    points_R3 = np.column_stack([-np.clip(np.asarray(scaled_R, float), None, 1), np.reshape(costs_R2, (-1, 2))])
     if np.isnan(points_R3).any():
-        raise ValueError(f"a front holds NaN: (-accuracy, params, flops) = {points_R3.tolist()}")
+        raise ValueError(f"a front holds NaN: (-scaled accuracy, params, flops) = {points_R3.tolist()}")
     reference = np.array([0.0, REF_COST, REF_COST])
     inside_R3 = points_R3[(points_R3 < reference).all(axis=1)]
     if len(inside_R3) == 0:
@@ -92,8 +92,10 @@ class FrontLevels:
     def areas(self, costs_C2: Tensor) -> Tensor:
         """Cost area that opens to each candidate at each level, float64 (C, K), as a share of the box.
 
-        A candidate of these scaled costs that reaches accuracy a adds `gain_at(a, level_K, areas)`.
+        A candidate of these scaled costs that reaches scaled accuracy a adds `gain_at(a, level_K, areas)`. One at
+        or beyond the reference in a cost opens nothing.
         """
+        costs_C2 = costs_C2.clamp_max(REF_COST)
         x_C11, y_C11 = costs_C2[:, 0, None, None], costs_C2[:, 1, None, None]
         corner_x_CKM = torch.maximum(self.corner_x_KM, x_C11)
         left_CK1 = x_C11.expand(-1, len(self.level_K), -1)
@@ -121,7 +123,7 @@ def front_levels(level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) ->
     levels = np.clip(np.asarray(level_R, float), 0, 1)
     costs = np.reshape(np.asarray(costs_R2, float), (-1, 2))
     if np.isnan(levels).any() or np.isnan(costs).any():
-        raise ValueError(f"a front holds NaN: accuracies {levels.tolist()}, costs {costs.tolist()}")
+        raise ValueError(f"a front holds NaN: scaled accuracies {levels.tolist()}, costs {costs.tolist()}")
     order = np.lexsort((costs.sum(axis=1), -levels))
     x_R, y_R = costs[order].T
     dominated_R = np.triu((x_R[:, None] <= x_R) & (y_R[:, None] <= y_R), 1).any(axis=0)
@@ -145,6 +147,11 @@ def scaled_accuracy(accuracy: float, chance: float) -> float:
     return (accuracy - chance) / (1 - chance)
 
 
+def raw_accuracy(scaled: float, chance: float) -> float:
+    """The share of right answers, 0 to 1, that `scaled` stands for."""
+    return min(1.0, max(0.0, chance + (1 - chance) * scaled))
+
+
 def hypervolume_mean(
     datasets: Sequence[DatasetRecord],
     rows: Sequence[Row],
@@ -153,20 +160,27 @@ def hypervolume_mean(
 ) -> float:
     """Mean over `datasets` of the volume their rows dominate, 0 for one without rows; 0 to 1.
 
-    From the labels as they are (the choice itself looks at posterior means). Rows of other datasets are left out.
+    From the counts as they are (the choice itself looks at posterior means). The front is always chosen by
+    validation; side "test" values the networks of that front by their test accuracies. Rows of datasets that are not
+    given are left out.
     """
     if not datasets:
         return 0.0
-    own: dict[str, list[Row]] = {dataset.fingerprint: [] for dataset in datasets}
+    rows_of: dict[str, list[Row]] = {dataset.fingerprint: [] for dataset in datasets}
     for row in rows:
-        if row.identity.fingerprint in own:
-            own[row.identity.fingerprint].append(row)
-    return float(np.mean([_volume(dataset, own[dataset.fingerprint], scale, side) for dataset in datasets]))
+        if row.identity.fingerprint in rows_of:
+            rows_of[row.identity.fingerprint].append(row)
+    return float(np.mean([_volume(dataset, rows_of[dataset.fingerprint], scale, side) for dataset in datasets]))
 
 
-def _volume(dataset: DatasetRecord, own: Sequence[Row], scale: CostScale, side: Literal["validation", "test"]) -> float:
-    if not own:
+def _volume(
+    dataset: DatasetRecord, rows: Sequence[Row], scale: CostScale, side: Literal["validation", "test"]
+) -> float:
+    if not rows:
         return 0.0
-    accuracies = [row.val_accuracy if side == "validation" else row.test_accuracy for row in own]
-    costs_R2 = scale(torch.tensor([row.identity.topology for row in own]))
-    return front_volume([scaled_accuracy(a, dataset.chance) for a in accuracies], costs_R2.numpy())
+    scaled_R = [scaled_accuracy(row.val_accuracy, dataset.chance) for row in rows]
+    costs_R2 = scale(torch.tensor([row.identity.topology for row in rows])).numpy()
+    if side == "validation":
+        return front_volume(scaled_R, costs_R2)
+    front = list(front_levels(scaled_R, costs_R2).rows_F)
+    return front_volume([scaled_accuracy(rows[row].test_accuracy, dataset.chance) for row in front], costs_R2[front])

@@ -8,16 +8,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
+from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from tans_core.acquisition.hypervolume import CostScale, scaled_accuracy
+from tans_core.acquisition.hypervolume import CostScale, raw_accuracy, scaled_accuracy
 from tans_core.records import DatasetRecord
 from tans_core.search_space.space import SearchSpace
 
 COMPONENTS = 8  # of the datasets' mean features
 STANDARDISING_SAMPLES = 1_000
+PRIOR_MEAN = 0.5  # scaled accuracy that is expected before any row
+LEAST_LABEL = -1.0  # as far below chance as perfect is above it
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,32 +37,51 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """Scaled accuracies with the variance of their counts, float64 (N,)."""
+    """Scaled accuracies with the variance of counting them, float64 (N,)."""
 
-    accuracy_N: Tensor
+    scaled_N: Tensor
     variance_N: Tensor
 
     def __add__(self, other: Labels) -> Labels:
-        return Labels(torch.cat([self.accuracy_N, other.accuracy_N]), torch.cat([self.variance_N, other.variance_N]))
+        return Labels(torch.cat([self.scaled_N, other.scaled_N]), torch.cat([self.variance_N, other.variance_N]))
 
     def __getitem__(self, rows: slice) -> Labels:
-        return Labels(self.accuracy_N[rows], self.variance_N[rows])
+        return Labels(self.scaled_N[rows], self.variance_N[rows])
 
 
-def label(correct: float, total: int, chance: float) -> tuple[float, float]:
-    """Scaled accuracy of `correct` of `total`, and its binomial variance.
+class Labeller:
+    """Makes labels of one dataset's counts, row by row in the order of their arrival.
 
-    The variance is that of a share smoothed by one success and one failure: 32 of 32 is not certainty.
+    A label is at least `LEAST_LABEL`: where chance is 0.99, 50 % would be -49 and outweigh all other rows, and how
+    far below chance a useless network lies says nothing. The bound is not 0, so that luck around chance evens out.
+
+    Its variance is binomial at the accuracy that was expected before: the mean of the dataset's earlier rows and of
+    one imagined row at `PRIOR_MEAN`. At its own accuracy, a lucky row would seem surer than an unlucky one and pull
+    the mean up (1.3 points at 54 of 60), 60 of 60 would be certain. Later rows change no label, so a build may be
+    cut anywhere.
     """
-    smoothed = (correct + 1) / (total + 2)
-    return scaled_accuracy(correct / total, chance), smoothed * (1 - smoothed) / total / (1 - chance) ** 2
+
+    def __init__(self, chance: float) -> None:
+        self._chance = chance
+        self._accuracies = [raw_accuracy(PRIOR_MEAN, chance)]
+
+    def label(self, correct: int, total: int) -> tuple[float, float]:
+        """Take in a row's counts: its scaled accuracy and the variance of counting it."""
+        variance = self.variance(total)
+        self._accuracies.append(correct / total)
+        return max(LEAST_LABEL, scaled_accuracy(correct / total, self._chance)), variance
+
+    def variance(self, total: int) -> float:
+        """Of the scaled accuracy that the next row will count on so many images."""
+        expected = fmean(self._accuracies)
+        return expected * (1 - expected) / total / (1 - self._chance) ** 2
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledPairs:
     """Rows, and pending pairs beside them, as the surrogate and the fronts see them."""
 
-    dataset_N: Tensor  # int64, index into the build's datasets
+    dataset_N: Tensor  # int64, index into the zoo's datasets
     topology_NT: Tensor  # int64, masked
     X_NF: Tensor  # from `PairEncoder.encode`; its last two columns are the scaled costs
     labels: Labels
@@ -81,7 +103,7 @@ class LabelledPairs:
 
 
 class PairEncoder:
-    """Turns pairs of the build's datasets and the zoo's search space into rows for the surrogate."""
+    """Turns pairs of the zoo's datasets and its search space into rows for the surrogate."""
 
     def __init__(self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int) -> None:
         drawn_ST = search_space.sample(STANDARDISING_SAMPLES, torch.Generator().manual_seed(1))
@@ -92,7 +114,7 @@ class PairEncoder:
         self._scale_T = drawn_ST.double().std(0, correction=0).clamp_min(1e-6) * widths_T.sqrt()
         self.cost_scale = CostScale(search_space, image_size)
         components_DF = _principal_components([dataset.features.train_ND for dataset in datasets])
-        numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64)
+        numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64).reshape(-1, 4)
         numbers_DF = (numbers_DF - numbers_DF.mean(0)) / numbers_DF.std(0, correction=0).clamp_min(1e-6)
         self.design = Design(
             dataset_DF=torch.cat([components_DF, numbers_DF], dim=1),
@@ -116,14 +138,14 @@ class PairEncoder:
         self,
         dataset_N: Sequence[int],
         topology_NT: Sequence[tuple[int, ...]],
-        accuracy_N: Sequence[float],
+        scaled_N: Sequence[float],
         variance_N: Sequence[float],
     ) -> LabelledPairs:
-        """Pairs with scaled accuracies and their variances, as from `label`; N may be 0."""
+        """Pairs with scaled accuracies and their variances, as from `Labeller`; N may be 0."""
         datasets = torch.tensor(dataset_N, dtype=torch.int64)
         topologies = torch.tensor(topology_NT, dtype=torch.int64).reshape(len(datasets), len(self._mean_T))
-        accuracies, variances = (torch.tensor(part, dtype=torch.float64) for part in (accuracy_N, variance_N))
-        return LabelledPairs(datasets, topologies, self.encode(datasets, topologies), Labels(accuracies, variances))
+        labels = Labels(*(torch.tensor(part, dtype=torch.float64) for part in (scaled_N, variance_N)))
+        return LabelledPairs(datasets, topologies, self.encode(datasets, topologies), labels)
 
 
 def _numbers(dataset: DatasetRecord) -> tuple[float, ...]:
@@ -133,7 +155,7 @@ def _numbers(dataset: DatasetRecord) -> tuple[float, ...]:
 
 
 def _nearest_mean_accuracy(dataset: DatasetRecord) -> float:
-    """Share of validation instances whose nearest class mean of the training instances is their own."""
+    """Share of validation instances whose nearest class mean of the training instances is of their class."""
     features = dataset.features
     classes = features.train_labels_N.unique()
     means_CD = torch.stack([features.train_ND[features.train_labels_N == label].mean(0) for label in classes])
@@ -143,6 +165,8 @@ def _nearest_mean_accuracy(dataset: DatasetRecord) -> float:
 
 def _principal_components(features: Sequence[Tensor]) -> Tensor:
     """Mean features of each dataset along their main directions, to mean square 1 a dataset: float64 (D, F)."""
+    if not features:  # a build that was stopped before the first dataset was looked at
+        return torch.zeros(0, 0, dtype=torch.float64)
     mean_DF = torch.stack([train_ND.double().mean(0) for train_ND in features])
     centred_DF = mean_DF - mean_DF.mean(0)
     left, strength, _ = torch.linalg.svd(centred_DF, full_matrices=False)

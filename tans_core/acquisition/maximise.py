@@ -27,8 +27,8 @@ class Best:
     dataset: int
     network: int
     gain: float  # share of the dataset's box
-    mean: float  # of its scaled accuracy
-    std: float
+    scaled_mean: float  # of its accuracy, 0 for chance and 1 for perfect
+    scaled_std: float
     costs: tuple[float, float]  # scaled parameters and multiply-accumulates
 
 
@@ -39,14 +39,14 @@ def best_candidates(
 
     Args:
         posterior: the surrogate.
-        fronts: of each dataset.
+        fronts: of each dataset that has candidates; these are the first of the surrogate's datasets.
         network_QF: networks, from `PairEncoder.networks`; their last two columns are the scaled costs.
         new_DQ: which pairs are candidates.
         count: how many datasets at most; one without candidates is left out.
     """
     costs_Q2 = network_QF[:, -2:]
     areas = [front.areas(costs_Q2) for front in fronts]
-    survey = posterior.survey(network_QF)
+    survey = posterior.survey(network_QF, len(fronts))
     surveyed = zip(survey.mean_DQ, survey.most_std(), fronts, areas)
     bound_DQ = torch.stack([gain_bound(mean, std, front.level_K, area) for mean, std, front, area in surveyed])
     bound_DQ = bound_DQ.where(new_DQ, -1.0)

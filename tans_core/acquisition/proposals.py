@@ -6,6 +6,7 @@ Axes: Q networks, D datasets, T topology, F networks of a front.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,14 +31,16 @@ class Candidates:
 class UsedPairs:
     """Pairs never to be proposed (again), known by 64-bit hashes: a collision can only cost a candidate."""
 
-    def __init__(self, fingerprints: Sequence[str], search_space: SearchSpace) -> None:
-        self._index = {fingerprint: index for index, fingerprint in enumerate(fingerprints)}
+    def __init__(self, fingerprints: Sequence[str], search_space: SearchSpace, beside: Sequence[str] = ()) -> None:
+        """Take the datasets that pairs may be proposed of, and those `beside` them that only have rows."""
+        self._index = {fingerprint: index for index, fingerprint in enumerate((*fingerprints, *beside))}
+        self._proposable = len(fingerprints)
         self._search_space = search_space
         self._factors = np.random.default_rng(0).integers(-(2**62), 2**62, search_space.topology_length + 1) * 2 + 1
         self._keys: set[int] = set()
 
     def located(self, candidate: Candidate) -> tuple[int, tuple[int, ...]] | None:
-        """Index of its dataset and its masked topology; None for a dataset that is not of this build.
+        """Index of its dataset and its masked topology; None for a dataset that it was not told of.
 
         Raises:
             InvalidTopology: no network of the search space.
@@ -55,18 +58,18 @@ class UsedPairs:
 
     def with_pending(self, pending: Sequence[Candidate]) -> UsedPairs:
         """These and the pending ones, as a new set."""
-        both = UsedPairs(list(self._index), self._search_space)
+        both = copy(self)
         both._keys = set(self._keys)
         for candidate in pending:
             both.add(candidate)
         return both
 
     def new(self, topology_QT: Tensor) -> Tensor:
-        """On which datasets which networks are not used and stand here for the first time: bool (D, Q)."""
+        """On which proposable datasets which networks are not used and stand here for the first time: bool (D, Q)."""
         key_Q = self._hash(topology_QT)
         first_Q = np.zeros(len(key_Q), bool)
         first_Q[np.unique(key_Q, return_index=True)[1]] = True
-        pair_DQ = self._pair(np.arange(len(self._index))[:, None], key_Q)
+        pair_DQ = self._pair(np.arange(self._proposable)[:, None], key_Q)
         used = np.fromiter(self._keys, np.int64, len(self._keys))
         return torch.from_numpy(first_Q & ~np.isin(pair_DQ, used))
 

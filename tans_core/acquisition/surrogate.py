@@ -1,4 +1,4 @@
-"""One Gaussian process over all pairs: accuracy from dataset and network, its noise from the counts.
+"""One Gaussian process over all pairs: scaled accuracy from dataset and network, its noise from the counts.
 
 A dataset without rows is judged by those that resemble it. Fitting (BoTorch, seconds) is apart from conditioning
 (plain linear algebra, milliseconds), so that a decision never waits for a fit.
@@ -15,6 +15,7 @@ import botorch.settings
 import torch
 from botorch.exceptions import BotorchError
 from botorch.models import SingleTaskGP
+from botorch.optim.core import OptimizationStatus
 from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.kernels import Kernel
 from gpytorch.means import ConstantMean
@@ -22,14 +23,14 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import NormalPrior
 from torch import Tensor, nn
 
-from tans_core.acquisition.inputs import Design, Labels
+from tans_core.acquisition.inputs import PRIOR_MEAN, Design, Labels
 
 MAX_ROWS = 800  # the cost of a fit grows with their cube
 MIN_STD = 1e-4
 IN_CACHE = 2**18  # entries of a matrix at a time
-PRIOR_MEAN, PRIOR_MEAN_STD = 0.5, 0.25  # of scaled accuracies
-# Parts of the variance of scaled accuracies, before any row: what resembling datasets share, a dataset's own,
-# what resembling networks share, what they share on resembling datasets, and each pair's own (seeds, luck).
+PRIOR_MEAN_STD = 0.25
+# Parts of the variance of scaled accuracies, before any row: what resembling datasets share, each dataset's offset
+# from that, what resembling networks share, what they share on resembling datasets, and each pair's luck (seeds).
 PRIOR_VARIANCES = (0.03, 0.01, 0.01, 0.005, 0.002)
 PRIOR_DATASET_LENGTHSCALE, PRIOR_NETWORK_LENGTHSCALE = 4.0, 2.0
 PRIOR_LOG_STD = 1.0  # of lengthscales and of variances
@@ -70,7 +71,8 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
         labels: their scaled accuracies and variances.
 
     Raises:
-        FitFailed: a label that is not finite, a matrix that cannot be factored, a search that finds nothing finite.
+        FitFailed: a label that is not finite, a matrix that cannot be factored, a search that ended before it found
+            a best, or found nothing finite.
     """
     X_NF, labels = X_NF[-MAX_ROWS:], labels[-MAX_ROWS:]
     kernel, mean = _PairKernel(design), ConstantMean(constant_prior=NormalPrior(PRIOR_MEAN, PRIOR_MEAN_STD))
@@ -79,7 +81,7 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
         with botorch.settings.validate_input_scaling(False):  # scaled accuracies keep their unit
             model = SingleTaskGP(
                 X_NF,
-                labels.accuracy_N[:, None],
+                labels.scaled_N[:, None],
                 train_Yvar=labels.variance_N[:, None],
                 covar_module=kernel,
                 mean_module=mean,
@@ -88,6 +90,8 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
             found = fit_gpytorch_mll_scipy(ExactMarginalLogLikelihood(model.likelihood, model))
     except (BotorchError, RuntimeError, ValueError) as error:  # gpytorch's and LAPACK's are RuntimeErrors
         raise FitFailed(f"{type(error).__name__}: {error}") from error
+    if found.status != OptimizationStatus.SUCCESS:
+        raise FitFailed(f"the search ended after {found.step} steps: {found.message}")
     constant = next(mean.parameters()).item()
     dataset, network, variances = (tuple(part.exp().tolist()) for part in kernel.parameters())
     if not all(map(isfinite, [found.fval, constant, *dataset, *network, *variances])):
@@ -99,7 +103,7 @@ def fit(design: Design, X_NF: Tensor, labels: Labels) -> Hyperparameters:
 class Posterior:
     """The surrogate given rows; from `condition`.
 
-    Equal pairs count as two networks of one kind: each has its own deviation from what they share.
+    Equal pairs count as two networks of one kind: what they share is the same, their luck differs.
     """
 
     hyperparameters: Hyperparameters
@@ -114,9 +118,9 @@ class Posterior:
         return torch.linalg.solve_triangular(self.cholesky_NN.T, self.white_N[:, None], upper=True)[:, 0]
 
     @property
-    def accuracy_at_rows_N(self) -> Tensor:
-        """Expected true accuracy of the very networks that the labels measured."""
-        return self.labels.accuracy_N - self.labels.variance_N * self.weight_N
+    def scaled_at_rows_N(self) -> Tensor:
+        """Expected true scaled accuracy of the very networks that the labels measured."""
+        return self.labels.scaled_N - self.labels.variance_N * self.weight_N
 
     def given(self, X_PF: Tensor, labels: Labels) -> Posterior:
         """The surrogate after P more rows; costs P N^2.
@@ -130,7 +134,7 @@ class Posterior:
         cholesky_PP = torch.linalg.cholesky(covariance_PP - white_NP.T @ white_NP)
         upper = torch.cat([self.cholesky_NN, torch.zeros_like(white_NP)], dim=1)
         lower = torch.cat([white_NP.T, cholesky_PP], dim=1)
-        new_P = labels.accuracy_N - self.hyperparameters.mean - white_NP.T @ self.white_N
+        new_P = labels.scaled_N - self.hyperparameters.mean - white_NP.T @ self.white_N
         white_P = torch.linalg.solve_triangular(cholesky_PP, new_P[:, None], upper=False)[:, 0]
         return Posterior(
             self.hyperparameters,
@@ -146,20 +150,20 @@ class Posterior:
         parts = X_CF.split(max(1, IN_CACHE // max(1, len(self.X_NF))))
         return torch.cat([self.hyperparameters.mean + self.kernel(part, self.X_NF) @ self.weight_N for part in parts])
 
-    def survey(self, network_QF: Tensor) -> Survey:
-        """What it expects of networks on every dataset."""
+    def survey(self, network_QF: Tensor, datasets: int) -> Survey:
+        """What it expects of networks on each of the first `datasets` datasets."""
         alike_NQ = self.kernel.alike(self.X_NF[:, 1:], network_QF)
         dataset_N = self.X_NF[:, 0].long()
-        mean_D = self.hyperparameters.mean + self.kernel.by_dataset_DD[:, dataset_N] @ self.weight_N
-        mean_DQ = mean_D[:, None] + (self.kernel.by_network_DD[:, dataset_N] * self.weight_N) @ alike_NQ
+        mean_D = self.hyperparameters.mean + self.kernel.by_dataset_DD[:datasets, dataset_N] @ self.weight_N
+        mean_DQ = mean_D[:, None] + (self.kernel.by_network_DD[:datasets, dataset_N] * self.weight_N) @ alike_NQ
         return Survey(self, dataset_N, alike_NQ, mean_DQ)
 
 
 @dataclass(frozen=True, eq=False)
 class Survey:
-    """Scaled accuracies of networks on every dataset, before they are trained; from `Posterior.survey`.
+    """Scaled accuracies of networks on D datasets, before they are trained; from `Posterior.survey`.
 
-    Standard deviations are of the accuracy itself, without the noise of counting.
+    Standard deviations are of the true scaled accuracy, without the noise of counting.
     """
 
     posterior: Posterior
@@ -174,12 +178,16 @@ class Survey:
     def most_std(self) -> Tensor:
         """Bounds of all standard deviations, (D, Q), for what `std` takes for one dataset.
 
-        A bound is the deviation given the dataset's own rows alone: further rows only shrink it.
+        A bound is the deviation given the rows of that dataset alone: further rows only shrink it.
+
+        Raises:
+            LinAlgError: the covariance of a dataset's rows cannot be factored.
         """
         rows_of = [(self.dataset_N == index).nonzero()[:, 0] for index in range(len(self.mean_DQ))]
         cholesky_NN, all_Q = self.posterior.cholesky_NN, slice(None)
-        own = (torch.linalg.cholesky(cholesky_NN[rows] @ cholesky_NN[rows].T) for rows in rows_of)
-        return torch.stack([self._std(index, all_Q, rows, low) for index, (rows, low) in enumerate(zip(rows_of, own))])
+        alone = (torch.linalg.cholesky(cholesky_NN[rows] @ cholesky_NN[rows].T) for rows in rows_of)
+        bounds = [self._std(index, all_Q, rows, low) for index, (rows, low) in enumerate(zip(rows_of, alone))]
+        return torch.stack(bounds)
 
     def _std(self, dataset: int, part_Q: Tensor | slice, rows: Tensor | slice, cholesky: Tensor) -> Tensor:
         """Given some of the rows, with the Cholesky factor of their covariance."""
@@ -202,15 +210,13 @@ def condition(hyperparameters: Hyperparameters, design: Design, X_NF: Tensor, la
         design, *(torch.tensor(values, dtype=torch.float64) for values in (*lengthscales, hyperparameters.variances))
     )
     none = Labels(*torch.zeros(2, 0, dtype=torch.float64))
-    nothing = Posterior(
-        hyperparameters, kernel, X_NF[:0], none, torch.zeros(0, 0, dtype=torch.float64), none.accuracy_N
-    )
+    nothing = Posterior(hyperparameters, kernel, X_NF[:0], none, torch.zeros(0, 0, dtype=torch.float64), none.scaled_N)
     return nothing.given(X_NF, labels)
 
 
 @dataclass(frozen=True, eq=False)
 class _Kernel:
-    """Covariance of accuracies of different pairs: by_dataset + by_network * alike.
+    """Covariance of scaled accuracies of different pairs: by_dataset + by_network * alike.
 
     Additive in dataset and network, plus their product; datasets are compared once, not once a pair.
     """
@@ -223,9 +229,9 @@ class _Kernel:
     def of(cls, design: Design, dataset_G: Tensor, network_G: Tensor, variance_5: Tensor) -> _Kernel:
         scaled_DF = design.dataset_DF / _each_column(dataset_G, design.dataset_groups)
         alike_DD = _matern(scaled_DF, scaled_DF)
-        own_DD = torch.eye(len(alike_DD), dtype=alike_DD.dtype)
+        one_DD = torch.eye(len(alike_DD), dtype=alike_DD.dtype)
         return cls(
-            by_dataset_DD=variance_5[0] * alike_DD + variance_5[1] * own_DD,
+            by_dataset_DD=variance_5[0] * alike_DD + variance_5[1] * one_DD,
             by_network_DD=variance_5[2] + variance_5[3] * alike_DD,
             lengthscale_F=_each_column(network_G, design.network_groups),
         )

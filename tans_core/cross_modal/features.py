@@ -30,19 +30,29 @@ def extract_features(dataset: ImageDataset, backbone: nn.Module, image_size: int
     Returns:
         The same for the same dataset, whatever was drawn before.
     """
-    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    chosen = {side: stratified(index, dataset.labels, MOST[side]) for side, index in parts.items()}
-    features = {
-        side: features_of(dataset.images[index], backbone, (image_size, image_size)) for side, index in chosen.items()
-    }
+    train_ND, train_labels_N = training_features(dataset, backbone, image_size)
+    validation_ND, validation_labels_N = _side(dataset, dataset.validation, "validation", backbone, image_size)
+    test_ND, test_labels_N = _side(dataset, dataset.test, "test", backbone, image_size)
     return Features(
-        train_ND=features["train"],
-        train_labels_N=dataset.labels[chosen["train"]],
-        validation_ND=features["validation"],
-        validation_labels_N=dataset.labels[chosen["validation"]],
-        test_ND=features["test"],
-        test_labels_N=dataset.labels[chosen["test"]],
+        train_ND=train_ND,
+        train_labels_N=train_labels_N,
+        validation_ND=validation_ND,
+        validation_labels_N=validation_labels_N,
+        test_ND=test_ND,
+        test_labels_N=test_labels_N,
     )
+
+
+def training_features(dataset: ImageDataset, backbone: nn.Module, image_size: int = 96) -> tuple[Tensor, Tensor]:
+    """Features (N, D) and labels (N,) of the training images alone, as `extract_features` has them."""
+    return _side(dataset, dataset.train, "train", backbone, image_size)
+
+
+def _side(
+    dataset: ImageDataset, index_N: Tensor, side: str, backbone: nn.Module, image_size: int
+) -> tuple[Tensor, Tensor]:
+    chosen = stratified(index_N, dataset.labels, MOST[side])
+    return features_of(dataset.images[chosen], backbone, (image_size, image_size)), dataset.labels[chosen]
 
 
 def features_of(images: Tensor, backbone: nn.Module, size: tuple[int, int]) -> Tensor:

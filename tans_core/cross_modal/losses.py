@@ -24,9 +24,9 @@ def negatives(sources: Sequence[str]) -> Tensor:
 
 
 def infonce(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
-    """Cross-entropy of the own entry among it and the negatives, mean over both ways."""
-    own = torch.eye(len(similarity_KK), dtype=torch.bool)
-    logits = (similarity_KK / TEMPERATURE).masked_fill(~(negative_KK | own), -torch.inf)
+    """Cross-entropy of the matching entry (the diagonal) among it and the negatives, mean over both ways."""
+    matching = torch.eye(len(similarity_KK), dtype=torch.bool)
+    logits = (similarity_KK / TEMPERATURE).masked_fill(~(negative_KK | matching), -torch.inf)
     target = torch.arange(len(logits))
     return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
@@ -36,10 +36,10 @@ def sum_of_hinges(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
 
     What the authors' code trains (VSE), where the sum is over the datasets too.
     """
-    own_K = similarity_KK.diagonal()
-    to_models = (MARGIN + similarity_KK - own_K[:, None]).clamp(min=0)
-    to_queries = (MARGIN + similarity_KK - own_K[None, :]).clamp(min=0)
-    return ((to_models + to_queries) * negative_KK).sum() / len(own_K)
+    match_K = similarity_KK.diagonal()
+    to_models = (MARGIN + similarity_KK - match_K[:, None]).clamp(min=0)
+    to_queries = (MARGIN + similarity_KK - match_K[None, :]).clamp(min=0)
+    return ((to_models + to_queries) * negative_KK).sum() / len(match_K)
 
 
 def printed(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ def printed(similarity_KK: Tensor, negative_KK: Tensor) -> Tensor:
 
     For the ablation only: it is 0 as soon as the negatives' sum is low enough, however near one of them is.
     """
-    own_K, others_KK = similarity_KK.diagonal(), similarity_KK * negative_KK
-    ways = [MARGIN - own_K + others_KK.sum(dim=axis) for axis in (0, 1)]
+    match_K, others_KK = similarity_KK.diagonal(), similarity_KK * negative_KK
+    ways = [MARGIN - match_K + others_KK.sum(dim=axis) for axis in (0, 1)]
     return torch.stack(ways).clamp(min=0).mean()
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from tans_core.cross_modal.encoders import OWN, SpaceModel, SpaceShape, accuracy
+from tans_core.cross_modal.encoders import SpaceModel, SpaceShape, accuracy
 from tans_core.cross_modal.losses import LOSSES, negatives
 from tans_core.cross_modal.metrics import ranks
 from tans_core.cross_modal.space_data import Instances, Rows, SpaceData
@@ -101,7 +101,7 @@ def build_model(data: SpaceData, config: SpaceConfig, seed: int) -> SpaceModel:
                 feature_dim=feature_dim,
                 topology_length=data.topology_RT.shape[1],
                 response_length=data.response_RF.shape[1],
-                dim=min(config.dim, feature_dim + OWN),
+                dim=min(config.dim, feature_dim),
                 hidden=config.hidden,
             )
         )
@@ -160,12 +160,12 @@ class _Trainer:
         instances = self._train.draw(config.instances, generator)
         inputs = self._inputs_RF[row_2K]
         kept = torch.rand(inputs.shape, generator=generator) >= config.dropout
-        query, model, level, extra = self._wrapped(instances, self._data.facts_KX, inputs * kept / (1 - config.dropout))
+        query, place, ease, extra = self._wrapped(instances, self._data.facts_KX, inputs * kept / (1 - config.dropout))
         moved = (query - self._model.query.untrained(instances)).square().sum(dim=1).mean()
         loss = (
-            torch.stack([self._contrast(query, rows) for rows in model.chunk(2)]).mean()
+            torch.stack([self._contrast(query, rows) for rows in place.chunk(2)]).mean()
             + config.keep * moved
-            + config.predictor * self._prediction_loss(level, extra, row_2K)
+            + config.predictor * self._prediction_loss(ease, extra, row_2K)
         )
         for group in self._optimiser.param_groups:
             group["lr"] = config.peak_lr * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
@@ -175,17 +175,17 @@ class _Trainer:
         self._losses.append(loss.item())
         self.step += 1
 
-    def _contrast(self, query_KE: Tensor, model_KE: Tensor) -> Tensor:
-        similarity_KK = query_KE @ model_KE.T
+    def _contrast(self, query_KE: Tensor, place_KE: Tensor) -> Tensor:
+        similarity_KK = query_KE @ place_KE.T
         apart = LOSSES[self._config.loss](similarity_KK, self._negative_KK)
         return apart + self._config.attraction * (1 - similarity_KK.diagonal()).mean()
 
-    def _prediction_loss(self, level_K: Tensor, extra_2K: Tensor, row_2K: Tensor) -> Tensor:
-        """The level learns from all rows, given what the networks add; the addition from two rows of one dataset."""
+    def _prediction_loss(self, ease_K: Tensor, extra_2K: Tensor, row_2K: Tensor) -> Tensor:
+        """The ease learns from all rows, given what architectures add; the addition from two rows of one dataset."""
         facts = self._data.facts_KX.repeat(2, 1)
-        level_2K, measured = level_K.repeat(2), self._data.accuracy_R[row_2K]
-        (one, other), (this, that) = accuracy(level_2K.detach(), extra_2K, facts).chunk(2), measured.chunk(2)
-        return mse_loss(accuracy(level_2K, extra_2K.detach(), facts), measured) + mse_loss(one - other, this - that)
+        ease_2K, measured = ease_K.repeat(2), self._data.accuracy_R[row_2K]
+        (one, other), (this, that) = accuracy(ease_2K.detach(), extra_2K, facts).chunk(2), measured.chunk(2)
+        return mse_loss(accuracy(ease_2K, extra_2K.detach(), facts), measured) + mse_loss(one - other, this - that)
 
     def evaluate(self) -> None:
         """On validation instances, the same draws each time. The best is chosen by rank and predicted accuracy."""
@@ -229,24 +229,24 @@ class _Trainer:
 def gallery_ranks(
     model: SpaceModel, data: SpaceData, instances: Instances, draws: int, count: int, seed: int
 ) -> Tensor:
-    """Rank of each dataset's own row, for `count` instances of it, among one row of every dataset, int64 (G, K)."""
+    """Rank of a dataset's row, for `count` instances of the dataset, among one row of every dataset, int64 (G, K)."""
     generator, rows = generator_of(seed, "gallery", draws), Rows(data)
     with torch.no_grad():
-        model_RE = model.embed_models(data.topology_RT, data.response_RF)
+        embedding_RE, _ = model.embed_models(data.topology_RT, data.response_RF)
         return torch.cat(
             [
-                ranks(model.query(instances.draw(count, generator))[None], model_RE[rows.draw_any(generator)][None])
+                ranks(model.query(instances.draw(count, generator))[None], embedding_RE[rows.draw_any(generator)][None])
                 for _ in range(draws)
             ]
         )
 
 
 def predict_rows(model: SpaceModel, data: SpaceData, instances: tuple[Tensor, ...]) -> Tensor:
-    """Accuracy (R,) that the space predicts for each row on its own dataset, from these instances of it."""
+    """Accuracy (R,) that the space predicts for each row on its dataset, from these instances of the dataset."""
     with torch.no_grad():
         query_KE = torch.stack([model.embed_query(each) for each in instances])
-        model_RE = model.embed_models(data.topology_RT, data.response_RF)
-        return model.predict(query_KE[data.dataset_R], data.facts_KX[data.dataset_R], model_RE)
+        _, entries_RA = model.embed_models(data.topology_RT, data.response_RF)
+        return model.predict(query_KE[data.dataset_R], data.facts_KX[data.dataset_R], entries_RA)
 
 
 def generator_of(seed: int, purpose: str, number: int) -> torch.Generator:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class RetrievalMetrics:
-    """Where each dataset's own row stands among one row of every dataset; never to be read without `gallery`."""
+    """Where a dataset's row stands among one row of every dataset; never to be read without `gallery`."""
 
     gallery: int  # datasets, of which each query belongs to one
     draws: int
-    r_at_1: float  # share of queries whose own row is the first
+    r_at_1: float  # share of queries whose dataset's row is the first
     r_at_5: float
     r_at_10: float
     r_at_1_std: float  # over draws
@@ -40,10 +40,10 @@ class PredictionMetrics:
 
 
 def ranks(query_GKE: Tensor, model_GKE: Tensor) -> Tensor:
-    """Rank of each query's own row in its draw, from 1, int64 (G, K). Equal similarities stand ahead of it."""
+    """Rank of the row of each query's dataset in its draw, from 1, int64 (G, K). Equal ones stand ahead of it."""
     similarity_GKK = query_GKE @ model_GKE.transpose(1, 2)
-    own_GK1 = similarity_GKK.diagonal(dim1=1, dim2=2)[:, :, None]
-    return (similarity_GKK >= own_GK1).sum(dim=2)
+    matching_GK1 = similarity_GKK.diagonal(dim1=1, dim2=2)[:, :, None]
+    return (similarity_GKK >= matching_GK1).sum(dim=2)
 
 
 def retrieval_metrics(rank_GK: Tensor) -> RetrievalMetrics:

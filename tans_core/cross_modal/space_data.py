@@ -24,7 +24,8 @@ class SpaceData:
 
     keys: tuple[str, ...]  # of the R rows
     dataset_R: Tensor  # int64, place of each row's dataset
-    accuracy_R: Tensor  # validation accuracy, 0 to 1
+    accuracy_R: Tensor  # validation accuracy, 0 to 1: the labels
+    test_accuracy_R: Tensor  # what a finished predictor is judged on, and read by nothing else
     topology_RT: Tensor
     response_RF: Tensor
     names: tuple[str, ...]  # of the K datasets
@@ -43,6 +44,7 @@ class SpaceData:
             keys=tuple(self.keys[row] for row in rows.tolist()),
             dataset_R=place[self.dataset_R[rows]],
             accuracy_R=self.accuracy_R[rows],
+            test_accuracy_R=self.test_accuracy_R[rows],
             topology_RT=self.topology_RT[rows],
             response_RF=self.response_RF[rows],
             names=tuple(self.names[each] for each in kept),
@@ -74,6 +76,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         keys=tuple(row.key for row in rows),
         dataset_R=torch.tensor([order[fingerprint] for fingerprint in _fingerprints(snapshot)]),
         accuracy_R=torch.tensor([row.val_accuracy for row in rows]),
+        test_accuracy_R=torch.tensor([row.test_accuracy for row in rows]),
         topology_RT=torch.tensor([row.identity.topology for row in rows], dtype=torch.float32),
         response_RF=torch.stack([flat_response(row.response) for row in rows]),
         names=tuple(each.name for each in datasets),

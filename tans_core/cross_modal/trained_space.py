@@ -28,7 +28,8 @@ FOLDS = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainedSpace:
-    """Encoders as chosen on validation instances; all figures but the curve are of test instances.
+    """Encoders as chosen on validation instances; all figures but the curve are of test instances, and predictions are
+    judged on test counts: they were learned from those of validation.
 
     `left_out` is of spaces trained in the same way without the datasets (all of their sources) that are predicted;
     None where fewer than three sources leave nothing to train on.
@@ -37,6 +38,7 @@ class TrainedSpace:
     model: SpaceModel
     keys: tuple[str, ...]
     embedding_RE: Tensor  # float32, unit length
+    architecture_RA: Tensor  # float32: what the predictor sees of the rows
     chosen_step: int
     curve: Tensor  # columns of `meta_training.CURVE`
     retrieval: RetrievalMetrics
@@ -79,15 +81,16 @@ def finish_space(
     test = Instances([model.query.project(each) for each in data.test])
     baseline_R = data.accuracy_R.mean().expand(len(data.keys))
     with torch.no_grad():
-        embedding_RE = model.embed_models(data.topology_RT, data.response_RF)
+        embedding_RE, architecture_RA = model.embed_models(data.topology_RT, data.response_RF)
     return TrainedSpace(
         model=model,
         keys=data.keys,
         embedding_RE=embedding_RE,
+        architecture_RA=architecture_RA,
         chosen_step=state.best_step,
         curve=state.curve,
         retrieval=retrieval_metrics(gallery_ranks(model, data, test, REPORT_DRAWS, config.instances, seed)),
-        unseen_instances=prediction_metrics(predict_rows(model, data, data.test), data.accuracy_R, baseline_R),
+        unseen_instances=prediction_metrics(predict_rows(model, data, data.test), data.test_accuracy_R, baseline_R),
         left_out=_left_out(data, config, seed, on_pause),
     )
 
@@ -109,6 +112,6 @@ def _left_out(
         model = build_model(kept, config, seed)
         model.load_state_dict(train(kept, config, seed, on_checkpoint=lambda state: on_pause()).best)
         predicted.append(predict_rows(model, unseen, unseen.train))
-        accuracy.append(unseen.accuracy_R)
+        accuracy.append(unseen.test_accuracy_R)
         baseline.append(kept.accuracy_R.mean().expand(len(unseen.keys)))
     return prediction_metrics(torch.cat(predicted), torch.cat(accuracy), torch.cat(baseline))

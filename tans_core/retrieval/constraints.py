@@ -26,7 +26,7 @@ class Limits:
         for name in ("max_params", "max_flops", "max_latency_ms"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ConfigError(f"{name} must be above 0, got {value:g}")
+                raise ConfigError(f"{_flag(name)} must be above 0, got {value:g}")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,11 +71,11 @@ def explain_none(limits: Limits, costs: RowCosts, keys: Sequence[str], uri: str,
     nearest = min(equal, key=lambda place: keys[place])
     has = " and ".join(f"{name} {_rounded_up(name, value_R[nearest].item())}" for name, _, value_R in bounds)
     raised = [
-        f"max_{name} to {_rounded_up(name, value_R[nearest].item())}"
+        f"{_flag('max_' + name)} {_rounded_up(name, value_R[nearest].item()).replace(',', '')}"
         for name, limit, value_R in bounds
         if value_R[nearest] > limit
     ]
-    return NoFeasibleRow(f"{none}; the nearest is {keys[nearest]} with {has}: raise {' and '.join(raised)}")
+    return NoFeasibleRow(f"{none}; the nearest is {keys[nearest]} with {has}: ask for `{' '.join(raised)}`")
 
 
 def _bounds(limits: Limits, costs: RowCosts) -> list[tuple[str, float, Tensor]]:
@@ -86,6 +86,11 @@ def _bounds(limits: Limits, costs: RowCosts) -> list[tuple[str, float, Tensor]]:
         ("latency_ms", limits.max_latency_ms, costs.latency_ms_R),
     ]
     return [(name, limit, value_R) for name, limit, value_R in every if limit is not None]
+
+
+def _flag(name: str) -> str:
+    """As `tans search` spells it."""
+    return "--" + name.replace("_", "-")
 
 
 def _rounded_up(name: str, value: float) -> str:

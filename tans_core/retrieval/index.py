@@ -1,6 +1,6 @@
 """Rows of a zoo by their places in the space: exact nearest neighbours.
 
-Axes: R rows, E the space.
+Axes: R rows, E the space, A architecture.
 """
 
 from __future__ import annotations
@@ -22,12 +22,16 @@ class Neighbour:
 
 
 class Index:
-    """Unit vectors of rows, searched by comparing all of them: 0.1 ms for 14,000 rows."""
+    """Places of rows, unit vectors, searched by comparing all of them: 0.1 ms for 14,000 rows.
 
-    def __init__(self, keys: Sequence[str], embedding_RE: Tensor) -> None:
-        assert len(keys) == len(embedding_RE)
+    Beside a place stands what the predictor sees of the row's architecture; no search compares it.
+    """
+
+    def __init__(self, keys: Sequence[str], embedding_RE: Tensor, architecture_RA: Tensor) -> None:
+        assert len(keys) == len(embedding_RE) == len(architecture_RA)
         self.keys = tuple(keys)
         self.embedding_RE = embedding_RE
+        self.architecture_RA = architecture_RA
 
     def top(self, query_E: Tensor, count: int, allowed_R: Tensor) -> list[Neighbour]:
         """The `count` allowed rows that are nearest to the query, nearest first; ties are broken by key.

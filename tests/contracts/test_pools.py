@@ -134,7 +134,7 @@ def test_an_inline_job_can_be_given_up(space, datasets):
 @pytest.mark.parametrize(
     ("wish", "there", "message"),
     [
-        ((8, 0.25), (2, 0), "8 workers want one CPU each and this machine has 2: use --workers 2"),
+        ((8, 0.25), (2, 0), "8 workers want one CPU each and this process has 2: use --workers 2"),
         ((0, 0.25), (2, 0), "at least 1"),
         ((4, 0.5), (8, 1), "use --gpus-per-worker 0.25"),
     ],

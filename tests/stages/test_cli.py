@@ -14,7 +14,17 @@ from pipeline.cli import EXIT_HELP, run
 from tests.trees import plant, several
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["datasets", "build-zoo", "meta-train", "search", "fine-tune", "zoo show", "zoo verify"]
+COMMANDS = [
+    "datasets",
+    "build-zoo",
+    "meta-train",
+    "search",
+    "fine-tune",
+    "predict",
+    "zoo show",
+    "zoo verify",
+    "completion",
+]
 HEAVY = {"torch", "ray", "mlflow", "botorch", "numpy", "pandas", "pyarrow", "deltalake", "PIL"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -122,6 +123,14 @@ def dataset_record(index: int, classes: int = 4, feature_dim: int = 32, instance
             test_labels_N=labels,
         ),
     )
+
+
+def looking_like(index: int, centre: float) -> DatasetRecord:
+    """A dataset that others are told from by where its features lie, and by nothing else."""
+    record = dataset_record(0)
+    features = record.features
+    sides = {side: getattr(features, side) + centre for side in ("train_ND", "validation_ND", "test_ND")}
+    return replace(record, fingerprint=f"{index:032x}", name=f"dataset-{index}", features=replace(features, **sides))
 
 
 def trained(candidate: Candidate, space: CostedSpace) -> Observation:

@@ -79,6 +79,14 @@ def test_e24_gain_of_a_row_is_exactly_zero(seed: int):
     assert (gain == 0).all()
 
 
+@pytest.mark.parametrize("costs", [(1.2, 1.3), (1.2, 0.3), (0.3, 1.2), (1.1, 0.3), (1.1, 1.1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_e24_gain_of_a_candidate_at_or_beyond_the_reference_is_exactly_zero(seed: int, costs: tuple[float, float]):
+    levels = front_levels(*_random_front(seed, rows=3 * seed))
+    gain = gain_at(torch.ones(1), levels.level_K, levels.areas(torch.tensor([costs], dtype=torch.float64)))
+    assert gain.item() == 0
+
+
 def test_rows_of_the_front_are_named():
     levels = front_levels(
         [0.5, 0.9, 0.4, 0.9, -0.1], np.array([[0.2, 0.2], [0.9, 0.9], [0.3, 0.3], [0.9, 0.9], [0, 0]])
@@ -102,18 +110,27 @@ def test_hypervolume_mean_worked_by_hand():
     small, large = (3, 0, 3, 0, 1), (5, 7, 6, 3, 2)
     first, second, third = (dataset_record(index) for index in range(3))  # chance is a quarter
     rows = [
-        row(first, small, validation=(40, 60), test=(30, 60)),
-        row(first, large, validation=(50, 60), test=(60, 60)),
-        row(second, small, validation=(10, 60), test=(10, 60)),  # below chance
-        row(dataset_record(7), small, validation=(60, 60), test=(60, 60)),  # of another build
+        row(first, small, validation=(40, 60), test=(60, 60)),
+        row(first, large, validation=(50, 60), test=(30, 60)),
+        row(second, small, validation=(50, 60), test=(30, 60)),
+        row(second, large, validation=(40, 60), test=(60, 60)),  # worse and larger: not on the front
+        row(dataset_record(7), small, validation=(60, 60), test=(60, 60)),  # not asked for
     ]
     scale = CostScale(space, 64)
     assert scale(torch.tensor([small, large])).tolist() == [[0, 0], [1, 1]]
-    # First: 40/60 is 0.5556 scaled and free; 50/60 is 0.7778 at costs (1, 1), which opens 0.1 * 0.1.
-    validation = 5 / 9 + (7 / 9 - 5 / 9) * 0.01 / 1.21
-    test = 1 / 3 + (1 - 1 / 3) * 0.01 / 1.21
+    # First: 40/60 is 5/9 scaled and free; 50/60 is 7/9 at costs (1, 1), which opens 0.1 * 0.1. Second: 7/9, free.
+    validation = 5 / 9 + (7 / 9 - 5 / 9) * 0.01 / 1.21 + 7 / 9
+    test = 1 + 1 / 3  # on test 30/60 is 1/3 scaled: the first's large network adds nothing, the second's front is it
     datasets = [first, second, third]
     assert hypervolume_mean(datasets, rows, scale) == pytest.approx(validation / 3)
     assert hypervolume_mean(datasets, rows, scale, side="test") == pytest.approx(test / 3)
     assert hypervolume_mean([third], rows, scale) == 0
     assert hypervolume_mean([], rows, scale) == 0
+
+
+def test_below_chance_a_dataset_has_no_hypervolume():
+    dataset = dataset_record(0)
+    rows = [row(dataset, (3, 0, 3, 0, 1), validation=(10, 60), test=(60, 60))]
+    assert [
+        hypervolume_mean([dataset], rows, CostScale(CostedSpace(1), 64), side) for side in ("validation", "test")
+    ] == [0, 0]

@@ -19,12 +19,12 @@ def world(seed: int, rows: int) -> tuple[Posterior, list[FrontLevels], torch.Ten
     """A surrogate after rows on all datasets but the last, its fronts, networks, and which pairs are candidates."""
     generator = torch.Generator().manual_seed(seed)
     dataset_N = torch.randint(6, (rows,), generator=generator)
-    accuracy_N = torch.randn(rows, dtype=torch.float64, generator=generator) * 0.3 + 0.6
+    scaled_N = torch.randn(rows, dtype=torch.float64, generator=generator) * 0.3 + 0.6
     topologies = [tuple(each) for each in SPACE.sample(rows, generator).tolist()]
-    given = ENCODER.labelled(dataset_N.tolist(), topologies, accuracy_N.tolist(), [3e-3] * rows)
+    given = ENCODER.labelled(dataset_N.tolist(), topologies, scaled_N.tolist(), [3e-3] * rows)
     posterior = condition(prior_hyperparameters(ENCODER.design), ENCODER.design, given.X_NF, given.labels)
-    levels_N, own = posterior.accuracy_at_rows_N, [dataset_N == index for index in range(7)]
-    fronts = [front_levels(levels_N[rows].tolist(), given.costs_N2[rows].numpy()) for rows in own]
+    levels_N, rows_of = posterior.scaled_at_rows_N, [dataset_N == index for index in range(7)]
+    fronts = [front_levels(levels_N[rows].tolist(), given.costs_N2[rows].numpy()) for rows in rows_of]
     new_DQ = torch.rand(7, 200, generator=generator) < 0.8
     new_DQ[seed % 7] = False  # used up
     return posterior, fronts, ENCODER.networks(SPACE.sample(200, generator)), new_DQ
@@ -35,7 +35,7 @@ def world(seed: int, rows: int) -> tuple[Posterior, list[FrontLevels], torch.Ten
 def test_the_best_candidates_are_exact(seed: int, rows: int):
     posterior, fronts, network_QF, new_DQ = world(seed, rows)
     found = best_candidates(posterior, fronts, network_QF, new_DQ, count=4)
-    survey, every_Q = posterior.survey(network_QF), torch.arange(200)
+    survey, every_Q = posterior.survey(network_QF, 7), torch.arange(200)
     gain_DQ = torch.stack(
         [
             expected_gain(
@@ -48,7 +48,7 @@ def test_the_best_candidates_are_exact(seed: int, rows: int):
     order = best_D.argsort(descending=True)[:4].tolist()
     assert [each.gain for each in found] == pytest.approx(best_D[order].tolist(), rel=1e-12)
     assert [(each.dataset, each.network) for each in found] == [(index, int(network_D[index])) for index in order]
-    assert found[0].mean == survey.mean_DQ[found[0].dataset, found[0].network]
+    assert found[0].scaled_mean == survey.mean_DQ[found[0].dataset, found[0].network]
     assert found[0].costs == tuple(network_QF[found[0].network, -2:].tolist())
 
 

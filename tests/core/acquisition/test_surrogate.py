@@ -3,6 +3,7 @@
 import csv
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from math import log
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from acquisition_worlds import CostedSpace, dataset_record, trained
 from botorch.models import SingleTaskGP
+from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.means import ConstantMean
 from scipy.stats import spearmanr
 
-from tans_core.acquisition.inputs import Design, LabelledPairs, Labels, PairEncoder, label
+from tans_core.acquisition.inputs import Design, LabelledPairs, Labeller, Labels, PairEncoder
 from tans_core.acquisition.surrogate import (
     FitFailed,
     Hyperparameters,
@@ -35,27 +37,62 @@ def trained_pairs(count: int, datasets: int = len(DATASETS), seed: int = 0) -> L
     dataset_N = (torch.arange(count) % datasets).tolist()
     topologies = [tuple(topology) for topology in SPACE.sample(count, generator).tolist()]
     observed = [trained(Candidate(DATASETS[d].fingerprint, t), SPACE) for d, t in zip(dataset_N, topologies)]
-    labels = [label(each.correct, each.total, DATASETS[d].chance) for d, each in zip(dataset_N, observed)]
+    labellers = [Labeller(dataset.chance) for dataset in DATASETS]
+    labels = [labellers[d].label(each.correct, each.total) for d, each in zip(dataset_N, observed)]
     return ENCODER.labelled(dataset_N, topologies, *zip(*labels))
 
 
 def predicted(posterior: Posterior, X_CF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each pair."""
-    survey = posterior.survey(X_CF[:, 1:])
+    survey = posterior.survey(X_CF[:, 1:], len(posterior.kernel.by_dataset_DD))
     pairs = [(int(dataset), torch.tensor([place])) for place, dataset in enumerate(X_CF[:, 0].tolist())]
     means, stds = zip(*((survey.mean_DQ[dataset, place], survey.std(dataset, place)) for dataset, place in pairs))
     return torch.cat(means), torch.cat(stds)
 
 
 def test_labels_worked_by_hand():
-    # 45 of 60 with a chance of a quarter: (0.75 - 0.25) / 0.75 = 2/3; smoothed share 46/62.
-    accuracy, variance = label(45, 60, chance=0.25)
-    assert accuracy == pytest.approx(2 / 3)
-    assert variance == pytest.approx(46 / 62 * 16 / 62 / 60 / 0.75**2)
+    # 45 of 60 with a chance of a quarter: (0.75 - 0.25) / 0.75 = 2/3. Before any row, half way between chance and
+    # perfect is expected: 0.625; after it (0.625 + 0.75) / 2; after 60 of 60 (0.625 + 0.75 + 1) / 3.
+    labeller = Labeller(chance=0.25)
+    assert labeller.label(45, 60) == pytest.approx((2 / 3, 0.625 * 0.375 / 60 / 0.75**2))
+    assert labeller.label(60, 60) == pytest.approx((1, 0.6875 * 0.3125 / 60 / 0.75**2))
+    assert labeller.variance(20) == pytest.approx(2.375 / 3 * 0.625 / 3 / 20 / 0.75**2)
+
+
+def test_luck_makes_no_label_surer():
+    # Equal networks, right in 9 of 10 cases: averaged by their precision, their labels say so.
+    generator, labeller = torch.Generator().manual_seed(0), Labeller(chance=0.0)
+    correct = torch.binomial(torch.full((4_000,), 60.0), torch.tensor(0.9), generator=generator)
+    labels = torch.tensor([labeller.label(int(each), 60) for each in correct], dtype=torch.float64)
+    precision_N = 1 / labels[:, 1]
+    assert float((labels[:, 0] * precision_N).sum() / precision_N.sum()) == pytest.approx(0.9, abs=0.003)
 
 
 def test_all_correct_is_not_certainty():
-    assert label(32, 32, chance=0.5)[1] > label(320, 320, chance=0.5)[1] > 0
+    labeller = Labeller(chance=0.5)
+    first, *_, last = [labeller.label(32, 32)[1] for _ in range(50)]
+    assert first > last > 1e-5
+
+
+@pytest.mark.parametrize(("correct", "label"), [(30, -1.0), (594, 0.0), (588, -1.0), (591, -0.5), (600, 1.0)])
+def test_a_label_is_as_far_below_chance_at_most_as_perfect_is_above(correct: int, label: float):
+    assert Labeller(chance=0.99).label(correct, 600)[0] == pytest.approx(label)
+
+
+def test_a_dataset_far_below_its_chance_does_not_spoil_the_others():
+    rare = replace(DATASETS[5], chance=0.99)
+    labeller, encoder = Labeller(rare.chance), PairEncoder([*DATASETS[:5], rare], SPACE, 64)
+    rows, new = trained_pairs(40, datasets=5), trained_pairs(40, datasets=5, seed=1)
+    topologies = [tuple(each) for each in SPACE.sample(6, torch.Generator().manual_seed(2)).tolist()]
+    useless = encoder.labelled([5] * 6, topologies, *zip(*[labeller.label(30, 60) for _ in range(6)]))
+
+    def error(labels: LabelledPairs) -> float:
+        posterior = condition(
+            fit(encoder.design, labels.X_NF, labels.labels), encoder.design, labels.X_NF, labels.labels
+        )
+        return float((posterior.means(new.X_NF) - new.labels.scaled_N).square().mean())
+
+    assert error(rows + useless) < 1.1 * error(rows)
 
 
 HYPERPARAMETERS = Hyperparameters(
@@ -75,7 +112,7 @@ def test_posterior_is_botorchs():
     mean.initialize(constant=torch.tensor(0.4, dtype=torch.float64))
     model = SingleTaskGP(
         rows.X_NF,
-        rows.labels.accuracy_N[:, None],
+        rows.labels.scaled_N[:, None],
         train_Yvar=rows.labels.variance_N[:, None],
         covar_module=kernel,
         mean_module=mean,
@@ -95,7 +132,7 @@ def test_rows_taken_up_one_by_one_teach_the_same():
     one_by_one = condition(HYPERPARAMETERS, ENCODER.design, rows.X_NF[:0], rows.labels[:0])
     for row in range(20):
         one_by_one = one_by_one.given(rows.X_NF[row : row + 1], rows.labels[row : row + 1])
-    torch.testing.assert_close(one_by_one.accuracy_at_rows_N, at_once.accuracy_at_rows_N)
+    torch.testing.assert_close(one_by_one.scaled_at_rows_N, at_once.scaled_at_rows_N)
     torch.testing.assert_close(predicted(one_by_one, new.X_NF), predicted(at_once, new.X_NF))
 
 
@@ -110,7 +147,7 @@ def test_a_row_that_comes_out_as_predicted_changes_no_mean():
 @pytest.mark.parametrize("rows", [1, 3, 40])
 def test_a_bound_of_a_deviation_is_near_and_above_it(rows: int):
     given, networks = trained_pairs(rows, datasets=5), trained_pairs(50, seed=1).X_NF[:, 1:]
-    survey = condition(HYPERPARAMETERS, ENCODER.design, given.X_NF, given.labels).survey(networks)
+    survey = condition(HYPERPARAMETERS, ENCODER.design, given.X_NF, given.labels).survey(networks, 6)
     exact_DQ = torch.stack([survey.std(index, torch.arange(50)) for index in range(6)])
     ratio_DQ = survey.most_std() / exact_DQ
     assert (ratio_DQ >= 1 - 1e-9).all()
@@ -127,11 +164,11 @@ def test_without_rows_the_prior_holds():
 
 def test_a_lucky_label_is_taken_with_its_noise():
     rows = trained_pairs(30)
-    accuracy_N = rows.labels.accuracy_N.clone()
-    accuracy_N[7] += 0.4
-    lucky = Labels(accuracy_N, rows.labels.variance_N)
+    scaled_N = rows.labels.scaled_N.clone()
+    scaled_N[7] += 0.4
+    lucky = Labels(scaled_N, rows.labels.variance_N)
     posterior = condition(prior_hyperparameters(ENCODER.design), ENCODER.design, rows.X_NF, lucky)
-    assert rows.labels.accuracy_N[7] - 0.1 < posterior.accuracy_at_rows_N[7] < accuracy_N[7] - 0.05
+    assert rows.labels.scaled_N[7] - 0.1 < posterior.scaled_at_rows_N[7] < scaled_N[7] - 0.05
 
 
 def test_a_dataset_without_rows_is_judged_by_those_that_resemble_it():
@@ -169,9 +206,18 @@ def test_e25_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
     assert (std_C > 0).all()
 
 
+def test_a_fit_whose_search_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch):
+    # BoTorch's own search, given one step of the dozens that it needs.
+    one_step = partial(fit_gpytorch_mll_scipy, options={"maxiter": 1})
+    monkeypatch.setattr("tans_core.acquisition.surrogate.fit_gpytorch_mll_scipy", one_step)
+    rows = trained_pairs(24)
+    with pytest.raises(FitFailed, match=r"ended after 1 steps: .*ITERATIONS"):
+        fit(ENCODER.design, rows.X_NF, rows.labels)
+
+
 def test_a_fit_that_cannot_be_says_so():
     rows = trained_pairs(10)
-    spoilt = Labels(torch.full_like(rows.labels.accuracy_N, torch.nan), rows.labels.variance_N)
+    spoilt = Labels(torch.full_like(rows.labels.scaled_N, torch.nan), rows.labels.variance_N)
     with pytest.raises(FitFailed):
         fit(ENCODER.design, rows.X_NF, spoilt)
 
@@ -202,9 +248,10 @@ def measured_pairs() -> tuple[Design, torch.Tensor, Labels]:
     topology_NT /= torch.tensor([21] * 42 + [5] * 5).sqrt()
     index_N1 = torch.tensor([[names.index(row["dataset"])] for row in rows])
     costs_N2 = torch.tensor([(float(row["params"]), float(row["flops"])) for row in rows])
-    labels = [label(int(row["correct"]), int(row["total"]), float(row["chance"])) for row in rows]
-    accuracy_N, variance_N = torch.tensor(labels, dtype=torch.float64).T
-    return design, torch.cat([index_N1, topology_NT, costs_N2], dim=1).double(), Labels(accuracy_N, variance_N)
+    labellers = {name: Labeller(float(row["chance"])) for name, row in about.items()}
+    labels = [labellers[row["dataset"]].label(int(row["correct"]), int(row["total"])) for row in rows]
+    scaled_N, variance_N = torch.tensor(labels, dtype=torch.float64).T
+    return design, torch.cat([index_N1, topology_NT, costs_N2], dim=1).double(), Labels(scaled_N, variance_N)
 
 
 @pytest.mark.parametrize(("held_out", "at_least"), [("pairs", 0.85), ("datasets", 0.5)])
@@ -214,9 +261,9 @@ def test_it_ranks_measured_pairs_that_it_has_not_seen(held_out: str, at_least: f
     order = torch.randperm(len(X_NF) if held_out == "pairs" else 40, generator=torch.Generator().manual_seed(0))
     left_out = order[: len(order) // 4]
     test_N = torch.isin(torch.arange(len(X_NF)) if held_out == "pairs" else X_NF[:, 0].long(), left_out)
-    seen = Labels(labels.accuracy_N[~test_N], labels.variance_N[~test_N])
+    seen = Labels(labels.scaled_N[~test_N], labels.variance_N[~test_N])
     posterior = condition(fit(design, X_NF[~test_N], seen), design, X_NF[~test_N], seen)
     mean_C, std_C = predicted(posterior, X_NF[test_N])
-    assert float(spearmanr(mean_C, labels.accuracy_N[test_N])[0]) > at_least  # pyright: ignore[reportArgumentType]
-    surprise_C = (labels.accuracy_N[test_N] - mean_C) / (std_C**2 + labels.variance_N[test_N]).sqrt()
+    assert float(spearmanr(mean_C, labels.scaled_N[test_N])[0]) > at_least  # pyright: ignore[reportArgumentType]
+    surprise_C = (labels.scaled_N[test_N] - mean_C) / (std_C**2 + labels.variance_N[test_N]).sqrt()
     assert 0.5 < surprise_C.square().mean().sqrt() < 2  # it knows how wrong it is

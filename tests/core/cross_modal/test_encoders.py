@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from tans_core.cross_modal.encoders import OWN, ModelEncoder, QueryEncoder, SpaceModel, SpaceShape, facts_of
+from tans_core.cross_modal.encoders import ModelEncoder, QueryEncoder, SpaceModel, SpaceShape, facts_of
 
 
 def _fitted(datasets: int = 6, feature_dim: int = 20) -> tuple[QueryEncoder, list[torch.Tensor]]:
@@ -11,7 +11,7 @@ def _fitted(datasets: int = 6, feature_dim: int = 20) -> tuple[QueryEncoder, lis
         3 * torch.randn(feature_dim, generator=generator) + torch.randn(30, feature_dim, generator=generator)
         for _ in range(datasets)
     ]
-    encoder = QueryEncoder(feature_dim, dim=16 + OWN, hidden=8)
+    encoder = QueryEncoder(feature_dim, dim=16, hidden=8)
     encoder.fit(torch.stack([each.mean(dim=0) for each in instances]), torch.cat(instances))
     return encoder, instances
 
@@ -31,13 +31,21 @@ def test_untrained_a_query_is_as_near_to_each_dataset_as_its_standardised_mean_f
     assert ratio[0] >= 1 - 1e-5
 
 
-def test_a_query_does_not_depend_on_the_order_of_its_instances_and_no_dataset_has_a_say_in_what_is_the_networks_own():
+def test_a_query_does_not_depend_on_the_order_of_its_instances():
     encoder, instances = _fitted()
     torch.nn.init.normal_(encoder.residual.weight)
     projected = encoder.project(instances[0])
     one, other = encoder(projected[None]), encoder(projected.flip(0)[None])
     assert torch.allclose(one, other, atol=1e-6)
-    assert one.norm().item() == pytest.approx(1) and (one[0, -OWN:] == 0).all()
+    assert one.norm().item() == pytest.approx(1)
+
+
+def test_no_architecture_is_extreme_enough_to_be_pushed_away_from_the_queries():
+    model = SpaceModel(SpaceShape(feature_dim=20, topology_length=4, response_length=6, dim=16, hidden=8))
+    torch.nn.init.constant_(model.model.architecture.weight, 100.0)  # entries that would dwarf a place beside them
+    place, entries = model.embed_models(torch.rand(5, 4) + 1, torch.rand(5, 6))
+    assert place.shape == (5, 16) and torch.allclose(place.norm(dim=1), torch.ones(5))
+    assert ((entries.norm(dim=1) > 0.99) & (entries.norm(dim=1) < 1)).all()
 
 
 def test_topology_and_response_weigh_the_same_and_what_never_varied_counts_for_nothing():
@@ -45,14 +53,14 @@ def test_topology_and_response_weigh_the_same_and_what_never_varied_counts_for_n
     topology = torch.randint(3, 8, (50, 5), generator=generator).float()
     topology[:, 2] = 4
     response = 100 + 1e-3 * torch.randn(50, 300, generator=generator)
-    encoder = ModelEncoder(5, 300, dim=16 + OWN, hidden=8)
+    encoder = ModelEncoder(5, 300, dim=16, hidden=8)
     encoder.fit(topology, response)
     topology[0, 2] = 7
     inputs = encoder.standardised(topology, response)
     sizes = inputs[:, :5].square().sum(dim=1).mean().item(), inputs[:, 5:].square().sum(dim=1).mean().item()
     assert sizes == pytest.approx((0.8, 1), abs=0.1)
     assert inputs[:, 2].abs().max() < 1e-6
-    assert torch.allclose(encoder(inputs).norm(dim=1), torch.ones(50))
+    assert torch.allclose(encoder(inputs)[0].norm(dim=1), torch.ones(50))
 
 
 def test_facts_by_hand():
@@ -66,8 +74,8 @@ def test_facts_by_hand():
 
 def test_a_prediction_lies_between_chance_and_one():
     model = SpaceModel(SpaceShape(feature_dim=20, topology_length=4, response_length=6, dim=16, hidden=8))
-    torch.nn.init.normal_(model.predictor.level.weight, std=3)
+    torch.nn.init.normal_(model.predictor.ease.weight, std=3)
     generator = torch.Generator().manual_seed(0)
-    query, network = (normalize(torch.randn(50, 16, generator=generator), dim=1) for _ in range(2))
-    predicted = model.predict(query, torch.tensor([0.3, 0.0, 0.0]).expand(50, 3), network)
+    query, entries = normalize(torch.randn(50, 16, generator=generator), dim=1), torch.rand(50, 8, generator=generator)
+    predicted = model.predict(query, torch.tensor([0.3, 0.0, 0.0]).expand(50, 3), entries)
     assert predicted.min() >= 0.3 and predicted.max() <= 1 and predicted.std() > 0.05

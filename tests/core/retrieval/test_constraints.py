@@ -23,17 +23,17 @@ def test_a_row_that_was_never_timed_meets_no_limit_on_latency():
 
 def test_none_feasible_names_the_nearest_and_what_to_raise():
     assert _explained(max_params=900) == (
-        "none of 3 rows in runs/zoo has params <= 900; the nearest is aa with params 1,000: raise max_params to 1,000"
+        "none of 3 rows in runs/zoo has params <= 900; the nearest is aa with params 1,000: ask for `--max-params 1000`"
     )
     # aa oversteps flops by half, bb params by a third, cc params by 2.
-    assert "the nearest is bb with params 2,000 and flops 20: raise max_params to 2,000" in _explained(
+    assert "the nearest is bb with params 2,000 and flops 20: ask for `--max-params 2000`" in _explained(
         max_params=1500, max_flops=20
     )
 
 
 def test_what_is_said_to_be_enough_is_enough():
     costs = RowCosts.of([1], [1], [1.23456])
-    said = str(explain_none(Limits(max_latency_ms=0.1), costs, ["aa"], "zoo", "cpu")).rsplit(" ", 1)[1]
+    said = str(explain_none(Limits(max_latency_ms=0.1), costs, ["aa"], "zoo", "cpu")).rsplit(" ", 1)[1].rstrip("`")
     assert within(Limits(max_latency_ms=float(said)), costs).all()
 
 
@@ -44,5 +44,5 @@ def test_no_latency_at_all_on_this_device_is_said():
 
 
 def test_limits_that_make_no_sense_are_refused():
-    with pytest.raises(ConfigError, match="max_params must be above 0, got 0"):
+    with pytest.raises(ConfigError, match="--max-params must be above 0, got 0"):
         Limits(max_params=0)

@@ -19,4 +19,6 @@ def test_the_top_is_that_of_a_full_sort_and_ties_are_broken_by_key(rows, count, 
     query = normalize(torch.randn(3, generator=generator), dim=0)
     similarity = [fsum(a * b for a, b in zip(row, query.tolist())) for row in embedding.tolist()]
     by_hand = sorted((row for row in range(rows) if allowed[row]), key=lambda row: (-similarity[row], keys[row]))
-    assert [each.place for each in Index(keys, embedding).top(query, count, allowed)] == by_hand[:count]
+    assert [each.place for each in Index(keys, embedding, torch.zeros(rows, 1)).top(query, count, allowed)] == by_hand[
+        :count
+    ]

@@ -1,22 +1,118 @@
+"""The order of search, worked out by hand: queries and networks as angles, predictions as the logits one asks for."""
+
+import math
+
+import pytest
 import torch
-from torch.nn.functional import normalize
 
-from tans_core.cross_modal.encoders import OWN, SpaceModel, SpaceShape
+from tans_core.cross_modal.encoders import ARCHITECTURE, SpaceModel, SpaceShape
 from tans_core.retrieval.index import Index
-from tans_core.retrieval.rank import rank
+from tans_core.retrieval.rank import SHORTLIST, WEIGHT, Measured, rank
+
+CHANCE = 0.2
 
 
-def test_the_nearest_are_found_and_predicted_accuracy_picks_among_them():
-    model = SpaceModel(SpaceShape(feature_dim=4, topology_length=3, response_length=3, dim=2 + OWN, hidden=4))
-    torch.nn.init.constant_(model.predictor.extra.weight, 10.0)
-    embedding = torch.zeros(4, 2 + OWN)
-    embedding[:, :2] = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.9, 0.1], [0.0, 1.0]])
-    embedding[:, -1] = torch.tensor([0.0, 0.2, 0.2, 0.9])  # the last would be the most accurate, and is too far
-    index = Index(["a", "c", "b", "d"], normalize(embedding, dim=1))
-    query = torch.zeros(2 + OWN)
-    query[0] = 1
-    found = rank(model, index, query, torch.tensor([0.5, 1.0, 0.0]), torch.ones(4, dtype=torch.bool), top=3)
-    assert [index.keys[each.place] for each in found] == ["b", "c", "a"]  # b before c: equal, by key
-    assert found[0].predicted_accuracy > found[2].predicted_accuracy and found[0].similarity < found[2].similarity
-    none = rank(model, index, query, torch.tensor([0.5, 1.0, 0.0]), torch.zeros(4, dtype=torch.bool), top=3)
-    assert none == []
+class Rows:
+    """Rows for one query. A row is (key, dataset, similarity, accuracy on its dataset, accuracy predicted here)."""
+
+    def __init__(self, *rows: tuple[str, str, float, float, float], chances: dict[str, float] | None = None) -> None:
+        self.model = SpaceModel(SpaceShape(feature_dim=4, topology_length=3, response_length=3, dim=2, hidden=4))
+        torch.nn.init.zeros_(self.model.predictor.extra.weight)
+        self.model.predictor.extra.weight.data[0, 0] = 1
+        entries = torch.zeros(len(rows), ARCHITECTURE)
+        # Chance is 0.2 here: 0.2 + 0.8 * sigmoid(entry) is what is predicted.
+        shares = [(predicted - CHANCE) / (1 - CHANCE) for *_, predicted in rows]
+        entries[:, 0] = torch.tensor([math.log(share / (1 - share)) for share in shares])
+        angles = torch.tensor([math.acos(similarity) for _, _, similarity, _, _ in rows])
+        self.index = Index([row[0] for row in rows], torch.stack([angles.cos(), angles.sin()], dim=1), entries)
+        self.measured = Measured(
+            datasets=[row[1] for row in rows],
+            accuracies=[row[3] for row in rows],
+            chances=[(chances or {}).get(row[1], CHANCE) for row in rows],
+        )
+
+    def ranked(self, top: int = 1000, error: float | None = 0.16, allowed: list[bool] | None = None):
+        allowed_R = torch.ones(len(self.index.keys), dtype=torch.bool) if allowed is None else torch.tensor(allowed)
+        query, facts = torch.tensor([1.0, 0.0]), torch.tensor([CHANCE, 1.0, 0.0])
+        return rank(self.model, self.index, self.measured, query, facts, allowed_R, top, error=error)
+
+    def order(self, **asked) -> str:
+        return " ".join(self.index.keys[each.place] for each in self.ranked(**asked))
+
+
+def test_the_nearest_source_is_first_however_easy_the_others_were():
+    rows = Rows(("a", "far", 0.5, 1.0, 0.5), ("b", "near", 0.9, 0.3, 0.5), ("c", "opposite", -0.02, 1.0, 0.9))
+    assert rows.order() == "b a c"
+
+
+def test_of_two_rows_of_one_dataset_the_more_accurate_comes_first():
+    rows = Rows(("a", "near", 0.95, 0.5, 0.6), ("b", "near", 0.6, 0.51, 0.6), ("c", "far", 0.59, 0.2, 0.6))
+    assert rows.order() == "b a c"
+
+
+def test_of_sources_as_near_the_one_that_learned_more_above_its_chance_comes_first():
+    # 55 % where chance gives 50 % is a tenth of the way; 40 % where it gives 4 % is three eighths.
+    rows = Rows(("a", "coin", 0.8, 0.55, 0.6), ("b", "faces", 0.8, 0.40, 0.6), chances={"coin": 0.5, "faces": 0.04})
+    assert rows.order() == "b a"
+    # 0.005 of similarity lie between them; 0.05 * (0.375 - 0.1) = 0.014 are more, and 0.05 * (0.2 - 0.1) are not
+    chances = {"coin": 0.5, "faces": 0.04}
+    assert Rows(("a", "coin", 0.805, 0.55, 0.6), ("b", "faces", 0.8, 0.4, 0.6), chances=chances).order() == "b a"
+    assert Rows(("a", "coin", 0.81, 0.55, 0.6), ("b", "faces", 0.8, 0.23, 0.6), chances=chances).order() == "a b"
+    assert WEIGHT == 0.05
+
+
+def test_predicted_differences_within_the_predictors_error_do_not_count():
+    rows = Rows(("a", "near", 0.8, 0.6, 0.40), ("b", "near", 0.8, 0.59, 0.55))
+    assert rows.order(error=0.16) == "a b"  # 0.15 apart
+    # 0.15 - 0.10 = 0.05 count: more than the 0.01 / 0.8 that "b" was measured to be worse by.
+    assert rows.order(error=0.10) == "b a"
+    assert rows.order(error=None) == "a b"  # nothing is known of the error
+
+
+def test_a_shorter_list_is_the_head_of_a_longer_one():
+    generator = torch.Generator().manual_seed(0)
+    values = torch.rand(3, 150, generator=generator).tolist()
+    rows = Rows(
+        *(
+            (f"{number:03}", f"dataset {number % 30}", similarity, accuracy, 0.25 + 0.7 * predicted)
+            for number, (similarity, accuracy, predicted) in enumerate(zip(*values))
+        )
+    )
+    whole = rows.order(top=150).split()
+    assert len(set(whole)) == 150
+    for top in (1, 3, 10, 99, 100, 101, 149):
+        assert rows.order(top=top).split() == whole[:top]
+
+
+def test_behind_the_shortlist_rows_follow_by_nearness():
+    # Row 0 is the nearest. All are of one dataset, so that in the shortlist accuracy decides: the later the better.
+    count = SHORTLIST + 20
+    rows = Rows(*((f"{row:03}", "one", 0.99 - 0.001 * row, 0.3 + 0.001 * row, 0.5) for row in range(count)))
+    shortlist, behind = range(SHORTLIST - 1, -1, -1), range(SHORTLIST, count)
+    assert [int(key) for key in rows.order().split()] == [*shortlist, *behind]
+
+
+def test_a_limit_takes_rows_out_and_moves_none():
+    generator = torch.Generator().manual_seed(1)
+    values = torch.rand(3, 150, generator=generator).tolist()
+    rows = Rows(
+        *(
+            (f"{number:03}", f"dataset {number % 10}", similarity, accuracy, 0.25 + 0.7 * predicted)
+            for number, (similarity, accuracy, predicted) in enumerate(zip(*values))
+        )
+    )
+    allowed = [number % 3 == 0 for number in range(150)]
+    limited = rows.order(allowed=allowed).split()
+    assert limited == [key for key in rows.order().split() if int(key) % 3 == 0]
+    assert rows.order(allowed=[False] * 150) == ""
+
+
+def test_equal_rows_stand_by_key_wherever_they_are_in_the_index():
+    rows = Rows(("c", "one", 0.8, 0.5, 0.6), ("a", "two", 0.8, 0.5, 0.6), ("b", "three", 0.8, 0.5, 0.6))
+    assert rows.order() == "a b c"
+
+
+def test_each_row_is_shown_with_its_similarity_and_prediction():
+    found = Rows(("a", "near", 0.6, 0.9, 0.3), ("b", "near", 0.95, 0.5, 0.7), ("c", "far", 0.1, 0.5, 0.5)).ranked()
+    assert [each.similarity for each in found] == pytest.approx([0.6, 0.95, 0.1], abs=1e-6)
+    assert [each.predicted_accuracy for each in found] == pytest.approx([0.3, 0.7, 0.5], abs=1e-5)

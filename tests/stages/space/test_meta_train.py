@@ -208,12 +208,12 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
     shutil.copytree(unbroken[0], out)
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "schema": 99}))
-    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 1: use a newer tans"):
+    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 2: use a newer tans"):
         load_space(out)
 
 
 def test_e2_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
-    with pytest.raises(ConfigError, match="500 workers want one CPU each and this machine has"):
+    with pytest.raises(ConfigError, match="500 workers want one CPU each and this process has"):
         meta_train(zoo, tmp_path / "space", workers=500)
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         meta_train(zoo, tmp_path / "space", workers=0)

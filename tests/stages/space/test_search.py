@@ -1,52 +1,79 @@
 """Search as a stage: the query is a copy of a dataset whose networks are in the zoo."""
 
 import json
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pipeline.cli import run
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
+from pipeline.space.space_folder import load_space
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import Latency, device_name
 from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.datasets.opening import open_dataset
-from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError
+from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError, WeightsError
+from tans_core.records import Features, Outcome
 from tests.worlds import SETTINGS, World
 
 WORLD = World(datasets=5, rows_each=3, sources=5, feature_dim=1280)
-TWIN = 2  # the dataset of the world that looks like the query
+TWIN, MASK = 2, 0  # datasets of the world that look like the query's training pictures, and like its test pictures
 CONFIG = SpaceConfig(dim=32, hidden=16, steps=60, evaluate_every=30, validation_draws=2)
 
 
-def _stripes(folder: Path) -> str:
+def _query(folder: Path) -> str:
+    """Stripes to train on, and a test part of its own in which there are none."""
     generator = torch.Generator().manual_seed(0)
     for name, shape in (("across", (32, 1)), ("along", (1, 32))):
-        (folder / name).mkdir(parents=True)
-        for number in range(12):
-            stripe = 200 * (torch.arange(32) // 4 % 2).reshape(shape)
-            pixels = stripe + torch.randint(0, 55, (32, 32), generator=generator)
-            Image.fromarray(pixels.to(torch.uint8).numpy()).save(folder / name / f"{number}.png")
+        stripe = 200 * (torch.arange(32) // 4 % 2).reshape(shape)
+        _pictures(folder / "train" / name, stripe + torch.randint(0, 55, (12, 32, 32), generator=generator))
+        _pictures(folder / "test" / name, torch.randint(0, 120, (6, 32, 32), generator=generator))
     return f"folder:{folder}"
+
+
+def _pictures(folder: Path, images: torch.Tensor) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, image in enumerate(images):
+        Image.fromarray(image.to(torch.uint8).numpy()).save(folder / f"{number}.png")
+
+
+def _reversed_in_test(outcome: Outcome) -> Outcome:
+    """The more right in validation, the fewer in test."""
+    trained = outcome.trained
+    assert trained is not None
+    return replace(outcome, trained=replace(trained, test_correct_by_class=(100 - trained.val_correct // 2,)))
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> tuple[str, str, Path]:
     """Query, zoo and space. The zoo's other datasets have features of nothing that exists."""
     folder = tmp_path_factory.mktemp("house?")  # a name that SQLite cannot spell: no MLflow
-    spec = _stripes(folder / "query")
+    spec = _query(folder / "query")
     records = WORLD.records()
-    likeness = describe(open_dataset(spec, SETTINGS.image_size)).features
-    records[TWIN] = replace(records[TWIN], features=likeness, class_names=("across", "along"))
+    seen = describe(open_dataset(spec, SETTINGS.image_size)).features
+    train, test = (seen.train_ND, seen.train_labels_N), (seen.test_ND, seen.test_labels_N)
+    for place, (features, labels) in ((TWIN, train), (MASK, test)):
+        likeness = Features(
+            train_ND=features,
+            train_labels_N=labels,
+            validation_ND=features,
+            validation_labels_N=labels,
+            test_ND=features,
+            test_labels_N=labels,
+        )
+        records[place] = replace(records[place], features=likeness, class_names=("across", "along"))
     zoo = Zoo.create(folder / "zoo", replace(SETTINGS, schema=Zoo.SCHEMA_VERSION))
     kept = {record.fingerprint: zoo.record_dataset(record) for record in records}
-    outcomes = WORLD.outcomes()
+    outcomes = [_reversed_in_test(each) for each in WORLD.outcomes()]
     zoo.commit(outcomes, kept)
     timed = [(each.job.key, 2.0 + number) for number, each in enumerate(outcomes) if number % 3]
     zoo.write_latencies(
@@ -60,12 +87,68 @@ def house(tmp_path_factory) -> tuple[str, str, Path]:
 def test_the_nearest_rows_are_those_of_the_dataset_that_the_query_is_a_copy_of(house):
     found = search(*house, top=3)
     assert {entry.dataset for entry in found.entries} == {f"dataset {TWIN}"} and len(found.entries) == 3
-    predicted = [entry.predicted_accuracy for entry in found.entries]
-    assert predicted == sorted(predicted, reverse=True)
+    measured = [entry.zoo_accuracy for entry in found.entries]
+    assert measured == sorted(measured, reverse=True) and measured[0] > measured[-1]
     row = Zoo.open(house[1]).snapshot().row_by_key[found.entries[0].key]
     best = found.entries[0]
     assert (best.params, best.flops, best.zoo_accuracy) == (row.costs.params, row.costs.flops, row.val_accuracy)
+    assert best.zoo_chance == 0.25 and found.predicted_error == load_space(house[2]).error
     assert found.rows_searched == found.rows_feasible == 15 and found.rows_unseen == 0
+
+
+def test_pictures_of_the_querys_validation_and_test_change_nothing(house, tmp_path):
+    spec, zoo, space = house
+    shutil.copytree(spec.removeprefix("folder:"), tmp_path / "query")
+    trained_on = _training_images(spec)
+    generator = torch.Generator().manual_seed(1)
+    for name in ("across", "along"):
+        _pictures(tmp_path / "query/test" / name, torch.randint(0, 256, (6, 32, 32), generator=generator))
+        for path in (tmp_path / "query/train" / name).iterdir():
+            of_validation = not (torch.from_numpy(np.array(Image.open(path))) == trained_on[:, 0]).all((1, 2)).any()
+            while of_validation:
+                noise = torch.randint(0, 256, (32, 32), generator=generator).to(torch.uint8)
+                Image.fromarray(noise.numpy()).save(path)
+                if torch.equal(_training_images(f"folder:{tmp_path / 'query'}"), trained_on):
+                    break  # the new picture is one for validation too: hashes decide
+    found, other = search(*house, top=15), search(f"folder:{tmp_path / 'query'}", zoo, space, top=15)
+    assert found.fingerprint != other.fingerprint and found.entries == other.entries
+
+
+def _training_images(spec: str) -> torch.Tensor:
+    dataset = open_dataset(spec, SETTINGS.image_size)
+    return dataset.images[dataset.train]
+
+
+def test_a_shorter_list_is_the_head_of_a_longer_one_and_a_limit_takes_rows_out_of_it(house):
+    whole = [entry.key for entry in search(*house, top=100).entries]
+    assert len(whole) == 15
+    assert [entry.key for entry in search(*house, top=3).entries] == whole[:3]
+    assert [entry.key for entry in search(*house).entries] == whole[:10]
+    timed = {each.key for each in Zoo.open(house[1]).latencies() if each.device == device_name()}
+    limited = [entry.key for entry in search(*house, top=100, max_latency_ms=100).entries]
+    assert limited == [key for key in whole if key in timed] != whole
+
+
+def test_rows_without_their_weights_are_passed_over_and_said(house, tmp_path, capsys):
+    spec, zoo, space = house
+    shutil.copytree(zoo, tmp_path / "zoo")
+    before = search(*house, top=15)
+    store = Zoo.open(str(tmp_path / "zoo"))
+    rows = store.snapshot().row_by_key
+    gone, cut = (rows[entry.key] for entry in before.entries[:2])
+    (tmp_path / "zoo" / gone.weights.path).unlink()
+    (tmp_path / "zoo" / cut.weights.path).write_bytes(b"too short")
+    found = search(spec, store.uri, space, top=15)
+    assert found.entries == before.entries[2:]
+    assert (found.rows_without_weights, found.rows_feasible) == (2, 13)
+    first = min(gone.key, cut.key, key=list(rows).index)
+    assert (
+        f"2 rows have weights that are gone or of another size, {first} first, and were passed over: "
+        f"`tans zoo verify --zoo {shlex.quote(store.uri)}` names them" in capsys.readouterr().err
+    )
+    shutil.rmtree(tmp_path / "zoo" / "weights")
+    with pytest.raises(WeightsError, match=r"all 5 feasible rows of .* put the weights folder back .*`tans zoo verify"):
+        search(spec, store.uri, space, max_params=1_004_000)
 
 
 def test_the_starting_weights_are_a_candidate_with_the_best_rows_architecture(house):
@@ -89,7 +172,7 @@ def test_networks_never_timed_here_are_left_out_of_a_search_by_latency_and_count
 
 
 def test_nothing_feasible_names_the_nearest_and_what_to_raise(house):
-    with pytest.raises(NoFeasibleRow, match=r"none of 15 rows in .*params <= 900,000.* raise max_params to 1,000,000"):
+    with pytest.raises(NoFeasibleRow, match=r"none of 15 rows in .*params <= 900,000.* ask for `--max-params 1000000`"):
         search(*house, max_params=900_000)
 
 
@@ -120,6 +203,38 @@ def test_a_space_of_other_features_is_refused(house, tmp_path):
     (tmp_path / "space" / "config.json").write_text(json.dumps({**config, "backbone": "resnet"}))
     with pytest.raises(SpaceError, match="features of the backbone resnet"):
         search(spec, zoo, tmp_path / "space")
+
+
+def test_a_space_of_an_older_schema_is_refused(house, tmp_path):
+    spec, zoo, space = house
+    shutil.copytree(space, tmp_path / "space")
+    config = json.loads((space / "config.json").read_text())
+    (tmp_path / "space" / "config.json").write_text(json.dumps({**config, "schema": 1}))
+    with pytest.raises(SpaceError, match="of schema 1 and this tans reads 2: run `tans meta-train` again"):
+        search(spec, zoo, tmp_path / "space")
+
+
+def test_the_words_say_what_each_number_is_and_end_with_the_next_command(house, capfd):
+    spec, zoo, space = house
+    assert run(["search", spec, "--zoo", zoo, "--space", str(space), "--max-params", "3M"]) == 0
+    said = capfd.readouterr().out
+    found = search(*house)
+    best, error = found.entries[0], round(100 * (found.predicted_error or 0))
+    assert f"{100 * best.predicted_accuracy:.1f} % +- {error}" in said and f"not seen: +- {error} points" in said
+    assert f"{100 * best.zoo_accuracy:.1f} %, chance 25.0 %" in said
+    (line,) = (line for line in said.splitlines() if line.startswith("Next: "))
+    assert shlex.split(line)[1:] == [
+        *("tans", "fine-tune", spec, "--zoo", zoo, "--row", best.key, "--out", "network")
+    ]  # as a shell reads it
+    assert said.endswith(f"--row start:{best.key}\n")
+
+
+def test_what_is_said_to_be_enough_can_be_pasted(house, capfd):
+    spec, zoo, space = house
+    asked = ["search", spec, "--zoo", zoo, "--space", str(space), "--max-params", "900,000"]
+    assert run(asked) == 1
+    told = capfd.readouterr().err.rsplit("`", 2)[1]
+    assert run([*asked, *shlex.split(told)]) == 0
 
 
 def test_no_space_and_no_top_are_said(house, tmp_path):
