@@ -22,7 +22,7 @@ from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
 from pipeline.tracking.names import checked_uri
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
-from pipeline.zoo import Zoo, ZooLock
+from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
 from pipeline.zoo.verify import refuse_other_start
@@ -190,15 +190,10 @@ def build_zoo(
         )
         plan = planned()
         run = uuid.uuid4().hex[:12]
-        lock = ZooLock(zoo, run, wait)
-        stop.before_leaving(lock.let_go_at_once)
-        with Zoo.folder(zoo), lock:  # the lock comes before the zoo, so that of two that begin, one makes it
-            up: Workers | None = None
-            if Zoo.exists(zoo):
-                store = Zoo.open(zoo)
-            else:  # made when its workers are up: a start that fails leaves none behind
-                up = started.enter_context(_workers(plan, wish, stop))
-                store = Zoo.create(zoo, plan.settings)
+        with Zoo.claimed(zoo, run, stop, wait):
+            # A new zoo is made when its workers are up: a start that fails leaves none behind.
+            up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
+            store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
             if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
                 plan = planned()  # another driver made or grew it meanwhile
             if orphans := store.orphans():

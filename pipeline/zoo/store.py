@@ -25,10 +25,12 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.running.files import write_new
+from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
+from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
@@ -68,24 +70,31 @@ class Zoo:
 
     @staticmethod
     @contextmanager
-    def folder(uri: str | os.PathLike[str]) -> Iterator[None]:
-        """The folder of a zoo that is there or is to be made, so that its lock can be taken before the zoo is.
+    def claimed(uri: str | os.PathLike[str], run: str, stop: StopRequest, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of a zoo that is there or is to be made: of two that begin one, only one makes it.
 
-        A folder that was made for it and is empty in the end is gone again.
+        A folder that was made for it and is still empty at the end goes again.
+
+        Args:
+            stop: who leaves at once by it lets the lock go.
+            wait: for another driver, see `ZooLock`.
 
         Raises:
             ConfigError: files of someone else are there.
-            ZooError: the folder cannot be made.
+            ZooError: the folder cannot be made, or another driver holds the lock.
         """
         folder = locate(uri).folder
         made = not folder.exists()
         if not Zoo.exists(uri):
             _make_folder(folder)
+        lock = ZooLock(uri, run, wait)
+        stop.before_leaving(lock.let_go_at_once)
         try:
-            yield
+            with lock:
+                yield
         finally:
             if made:
-                with suppress(OSError):  # not empty: there is a zoo
+                with suppress(OSError):  # not empty
                     folder.rmdir()
 
     @classmethod
