@@ -3,6 +3,10 @@
 A dataset is a point in 6 dimensions; its images' features lie around a linear picture of it. A network's response is a
 linear picture of its dataset's point and of its topology; its accuracy grows with how easy its dataset is and with its
 size. A row helps a query the more the nearer their points are, and the more it learned.
+
+Where its sides contradict each other, no leak stays unseen. The datasets then stand on a circle, as easy as they stand
+to the right. Training pictures of a dataset lie where it stands, those of validation a quarter of the circle further,
+those of test opposite; and what is accurate in validation is not in test, dataset by dataset and row by row.
 """
 
 from __future__ import annotations
@@ -57,12 +61,21 @@ class World:
     sources: int = 8
     feature_dim: int = 48
     seed: int = 0
+    sides_contradict: bool = False  # with a multiple of four datasets
     ease: Tensor = field(init=False)  # of each dataset, in logits
     point: Tensor = field(init=False)  # of each dataset
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ease", 1.2 * torch.randn(self.datasets, generator=self.random("ease")))
-        object.__setattr__(self, "point", torch.randn(self.datasets, LATENT, generator=self.random("points")))
+        ease = 1.2 * torch.randn(self.datasets, generator=self.random("ease"))
+        point = torch.randn(self.datasets, LATENT, generator=self.random("points"))
+        if self.sides_contradict:
+            assert self.datasets % 4 == 0
+            angle = torch.arange(self.datasets) * 2 * torch.pi / self.datasets
+            ease = 2 * angle.cos()
+            point = torch.zeros_like(point)
+            point[:, 0], point[:, 1] = 3 * angle.cos(), 3 * angle.sin()
+        object.__setattr__(self, "ease", ease)
+        object.__setattr__(self, "point", point)
 
     def random(self, purpose: str) -> torch.Generator:
         return torch.Generator().manual_seed(self.seed * 1000 + sum(purpose.encode()))
@@ -87,7 +100,7 @@ class World:
 
     def size(self) -> Tensor:
         """What a network's topology adds to its accuracy, in logits."""
-        return 1.5 * (self.topologies().float().mean(dim=1) - 5)
+        return (0.5 if self.sides_contradict else 1.5) * (self.topologies().float().mean(dim=1) - 5)
 
     def learned(self) -> Tensor:
         """Accuracy of each row on its dataset, 0 for chance and 1 for perfect, without the luck of counting."""
@@ -100,6 +113,7 @@ class World:
 
     def outcomes(self) -> list[Outcome]:
         records, generator, topologies = self.records(), self.random("outcomes"), self.topologies()
+        of_test = self.random("test counts")
         of_point = torch.randn(LATENT, RESPONSE, generator=generator)
         of_topology = torch.randn(TOPOLOGY, RESPONSE, generator=generator) / 3
         outcomes = []
@@ -109,8 +123,13 @@ class World:
             response = response + 0.3 * torch.randn(8, RESPONSE, generator=generator)
             chance = 1 / CLASSES
             accuracy = chance + (1 - chance) * learned
-            correct = int(torch.binomial(torch.tensor(200.0), accuracy, generator=generator))
-            outcomes.append(_outcome(number, records[place].fingerprint, topology, response.half(), correct))
+            if self.sides_contradict:
+                correct, test_correct = round(200 * accuracy.item()), round(100 * (1 + chance - accuracy.item()))
+            else:
+                correct = int(torch.binomial(torch.tensor(200.0), accuracy, generator=generator))
+                test_correct = int(torch.binomial(torch.tensor(100.0), accuracy, generator=of_test))
+            fingerprint = records[place].fingerprint
+            outcomes.append(_outcome(number, fingerprint, topology, response.half(), correct, test_correct))
         return outcomes
 
     def snapshot(self) -> ZooSnapshot:
@@ -118,9 +137,18 @@ class World:
         rows = tuple(_row(each, records[each.job.identity.fingerprint]) for each in self.outcomes())
         return ZooSnapshot(uri="a world", version=1, settings=SETTINGS, rows=rows, datasets=records)
 
+    def _way(self, number: int, steps: int) -> Tensor:
+        """From where a dataset's pictures lie to where those of the dataset lie that stands so many steps further."""
+        picture = torch.randn(LATENT, self.feature_dim, generator=self.random("picture"))
+        return (self.point[(number + steps) % self.datasets] - self.point[number]) @ picture
+
     def _record(self, number: int) -> DatasetRecord:
-        generator, point, ease = self.random(f"dataset {number}"), self.point[number], self.ease[number].item()
+        generator, point = self.random(f"dataset {number}"), self.point[number]
+        ease = 0.0 if self.sides_contradict else self.ease[number].item()
         features, labels = self.features(point, ease, 80, generator)
+        if self.sides_contradict:
+            features[40:60] += self._way(number, self.datasets // 4)
+            features[60:] += self._way(number, self.datasets // 2)
         return DatasetRecord(
             fingerprint=f"{number:032x}",
             spec=f"folder:{number}",
@@ -143,7 +171,9 @@ class World:
         )
 
 
-def _outcome(number: int, fingerprint: str, topology: Tensor, response: Tensor, correct: int) -> Outcome:
+def _outcome(
+    number: int, fingerprint: str, topology: Tensor, response: Tensor, correct: int, test_correct: int
+) -> Outcome:
     identity = PairIdentity(
         fingerprint=fingerprint,
         search_space=SETTINGS.search_space,
@@ -161,8 +191,8 @@ def _outcome(number: int, fingerprint: str, topology: Tensor, response: Tensor, 
         costs=Costs(params=1_000_000 + 1000 * number, flops=20_000_000 - 1000 * number),
         val_correct_by_class=(correct,),
         val_total_by_class=(200,),
-        test_correct_by_class=(correct,),
-        test_total_by_class=(200,),
+        test_correct_by_class=(test_correct,),
+        test_total_by_class=(100,),
         response=response,
         curve=(CurvePoint(1, 1.0),),
         weights=encode_weights({"w": torch.full((2,), float(number))}),

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -30,7 +31,7 @@ from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
-from tans_core.errors import ZooError
+from tans_core.errors import ConfigError, ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
 
 _SETTINGS = "zoo.json"
@@ -65,12 +66,35 @@ class Zoo:
         """Whether there is a zoo, of any schema."""
         return (locate(uri).folder / _SETTINGS).is_file()
 
+    @staticmethod
+    @contextmanager
+    def folder(uri: str | os.PathLike[str]) -> Iterator[None]:
+        """The folder of a zoo that is there or is to be made, so that its lock can be taken before the zoo is.
+
+        A folder that was made for it and is empty in the end is gone again.
+
+        Raises:
+            ConfigError: files of someone else are there.
+            ZooError: the folder cannot be made.
+        """
+        folder = locate(uri).folder
+        made = not folder.exists()
+        if not Zoo.exists(uri):
+            _make_folder(folder)
+        try:
+            yield
+        finally:
+            if made:
+                with suppress(OSError):  # not empty: there is a zoo
+                    folder.rmdir()
+
     @classmethod
     def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
         """Make an empty zoo in a folder that is not there, is empty, or holds what an earlier `create` left half-done.
 
         Raises:
-            ZooError: a zoo is there already, or files of someone else, or the folder cannot be written.
+            ConfigError: files of someone else are there.
+            ZooError: a zoo is there already, or the folder cannot be written.
         """
         assert settings.schema == schema.SCHEMA_VERSION
         location = locate(uri)
@@ -263,7 +287,7 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         raise ZooError(f"{folder} cannot be a zoo's folder: {error.strerror}; name another place") from error
     if strangers:
-        raise ZooError(
+        raise ConfigError(
             f"{folder} holds {strangers[0]!r} ({len(strangers)} files or folders that are no zoo's): "
             "name a folder that is empty or not there yet"
         )

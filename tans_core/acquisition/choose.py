@@ -256,6 +256,16 @@ CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], 
 }
 
 
+def check_chooser(name: str) -> None:
+    """Refuse a name that no chooser has.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if name not in CHOOSERS:
+        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+
+
 def make_chooser(
     name: str,
     datasets: Sequence[DatasetRecord],
@@ -275,8 +285,7 @@ def make_chooser(
     Raises:
         ConfigError: no such chooser.
     """
-    if name not in CHOOSERS:
-        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+    check_chooser(name)
     return CHOOSERS[name](datasets, beside, search_space, image_size, seed)
 
 
