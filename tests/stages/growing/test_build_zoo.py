@@ -125,7 +125,7 @@ def test_the_last_pairs_wait_for_idle_workers(tmp_path, monkeypatch):
             super().submit(job)
 
     waiting: list[int] = []
-    monkeypatch.setattr("pipeline.growing.build_zoo.InlinePool", TwoWorkers)
+    monkeypatch.setattr("pipeline.growing.workers.InlinePool", TwoWorkers)
     _build(tmp_path / "zoo", pairs=8)
     assert waiting == [0, 1, 2, 3, 3, 3, 1, 1]
 

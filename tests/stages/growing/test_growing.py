@@ -16,7 +16,7 @@ FACES, TEXTURES = "starter:lfw-faces", "starter:ground-textures"
 
 @pytest.fixture(autouse=True)
 def made_up_training(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.growing.build_zoo.InlinePool", MadeUpPool)
+    monkeypatch.setattr("pipeline.growing.workers.InlinePool", MadeUpPool)
     monkeypatch.setattr("pipeline.growing.build_zoo.measure_rows", lambda *_: [])
 
 
@@ -127,7 +127,7 @@ def test_a_pair_that_failed_for_good_is_left_after_a_restart_and_its_number_too(
         search_space, "sample", lambda count, random: members[torch.randint(len(members), (count,), generator=random)]
     )
     monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
-    monkeypatch.setattr("pipeline.growing.build_zoo.InlinePool", SecondFails)
+    monkeypatch.setattr("pipeline.growing.workers.InlinePool", SecondFails)
     first = build(tmp_path / "zoo", FACES, pairs=3)
     assert (first.pairs, first.failures, first.exhausted) == (1, 1, True)
     again = build(tmp_path / "zoo", FACES, pairs=3)

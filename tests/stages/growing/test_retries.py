@@ -80,7 +80,7 @@ def killed_at_work(zoo, monkeypatch: pytest.MonkeyPatch) -> str:
 
     tried: list[str] = []
     with monkeypatch.context() as patch:
-        patch.setattr("pipeline.growing.build_zoo.InlinePool", Slow)
+        patch.setattr("pipeline.growing.workers.InlinePool", Slow)
         patch.setattr("pipeline.growing.growth.COMMIT_S", 0.0)
         patch.setattr(pipeline.pools, "train_pair", die)
         with pytest.raises(Died):
