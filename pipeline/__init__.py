@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipeline.growing.build_zoo import build_zoo
     from pipeline.network.fine_tune import fine_tune
     from pipeline.network.load_network import load_network
+    from pipeline.network.predict import predict
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
     from pipeline.space.search import search
@@ -25,6 +26,7 @@ __all__ = [
     "front",
     "load_network",
     "meta_train",
+    "predict",
     "search",
     "show_journal",
     "show_zoo",
@@ -39,6 +41,7 @@ _HOMES = {
     "front": "tans_core.evaluation.fronts",
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
+    "predict": "pipeline.network.predict",
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",

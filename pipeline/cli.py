@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 
-from pipeline.commands import build_zoo, datasets, fine_tune, meta_train, search, zoo_show, zoo_verify
-from pipeline.commands.parsing import EXIT_HELP
-from pipeline.running.output import flush_streams, results, shown
-from pipeline.running.progress import say
-from pipeline.running.signals import Stopped, stop_on_signals
-from tans_core.errors import TansError
+from pipeline.running.shadows import named_shadows, shadow_behind
+
+with named_shadows():
+    from pipeline.commands import (
+        build_zoo,
+        completion,
+        datasets,
+        fine_tune,
+        meta_train,
+        predict,
+        search,
+        zoo_show,
+        zoo_verify,
+    )
+    from pipeline.commands.parsing import EXIT_HELP
+    from pipeline.running.output import flush_streams, results, shown
+    from pipeline.running.progress import say
+    from pipeline.running.signals import Stopped, stop_on_signals
+    from tans_core.errors import ConfigError, TansError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -23,8 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         warnings.simplefilter("ignore")  # libraries' notes to their developers
     try:
         status = run(sys.argv[1:] if arguments is None else arguments)
-    except BaseException:  # a mistake of ours
-        say(traceback.format_exc().rstrip())
+    except KeyboardInterrupt:  # before the first line of the work, or after its last
+        status = 130
+    except BaseException as error:  # a mistake of ours, or a file of the user's in place of a library
+        said = shadow_behind(error)
+        say(f"tans: {said}" if said else traceback.format_exc().rstrip())
         status = 1
     flush_streams()
     os._exit(status)
@@ -41,6 +61,12 @@ def run(arguments: Sequence[str]) -> int:
             return given.do(given, output)
     except TansError as error:
         say(f"tans: {shown(str(error))}")
+        return 2 if isinstance(error, ConfigError) else 1
+    except OSError as error:  # those who write say it better; this is for all the others
+        if error.errno not in _NO_ROOM:
+            raise
+        where = f" for {shown(str(error.filename))}" if error.filename else ""
+        say(f"tans: no room{where} ({error.strerror}): make room and run the same command again")
         return 1
     except Stopped as stopped:
         say("tans: stopped" + ("; the same command goes on from here" if stopped.goes_on else ""))
@@ -53,13 +79,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Grow a zoo of networks, learn a space over it, ask it for a network for a new dataset.",
         epilog=EXIT_HELP,
     )
+    parser.add_argument("--version", action="version", version=f"tans {version('tans')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for each in (datasets, build_zoo, meta_train, search, fine_tune):
+    for each in (datasets, build_zoo, meta_train, search, fine_tune, predict):
         each.add(commands)
     zoo = commands.add_parser("zoo", help="look at a zoo, or verify it", description="Look at a zoo, or verify it.")
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in (zoo_show, zoo_verify):
         each.add(parts)
+    completion.add(commands, parser)
     return parser
 
 

@@ -19,6 +19,8 @@ class Preset:
     deadline_s: float  # of one pair
 
 
+LAST_SEED = 2**63 - 1  # the zoo keeps seeds in 64 bits
+
 PRESETS = {
     "smoke": Preset(
         search_space="ofa-lite",
@@ -42,6 +44,17 @@ PRESETS = {
         deadline_s=6 * 3600,
     ),
 }
+
+
+def checked_seed(seed: int) -> int:
+    """The seed of a zoo or a space.
+
+    Raises:
+        ConfigError: it is no whole number of the range.
+    """
+    if not isinstance(seed, int) or not 0 <= seed <= LAST_SEED:
+        raise ConfigError(f"--seed must be a whole number from 0 to {LAST_SEED}, got {seed}")
+    return seed
 
 
 def preset(name: str) -> Preset:

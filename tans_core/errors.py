@@ -1,4 +1,8 @@
-"""Errors that a user can cause. Each says what was found, where, and the way out."""
+"""Errors that a user can cause. Each says what was found, where, and the way out.
+
+The kind decides the exit status. What another setting alone would cure, known before anything is begun, is a
+`ConfigError`; what is not there, damaged, held by others or refused by a machine is one of the others.
+"""
 
 
 class TansError(Exception):
@@ -6,11 +10,15 @@ class TansError(Exception):
 
 
 class ConfigError(TansError):
-    """A setting is out of its range, or contradicts what the zoo keeps."""
+    """A wrong setting: out of its range, against what the zoo keeps, or naming what cannot be. Status 2."""
 
 
 class DatasetError(TansError):
     """A SPEC that cannot be read as a dataset of at least two classes."""
+
+
+class SpecError(ConfigError, DatasetError):
+    """A SPEC that says what cannot be: no kind that is known, an option that there is not, a name that is not there."""
 
 
 class DatasetUnavailable(DatasetError):

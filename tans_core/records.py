@@ -68,7 +68,8 @@ class ImageDataset:
     train: Tensor
     validation: Tensor
     test: Tensor
-    report: ReadingReport = ReadingReport()
+    deep: dict[str, tuple[float, float]] = field(default_factory=dict)  # what became black and white in those of
+    report: ReadingReport = ReadingReport()  # more than 8 bits: of "integers", of "floats", where there are any
     image_hashes: bytes = b""  # BLAKE2b-128 of each picture's decoded pixels, 16 bytes an image; empty: not known
     paths: bytes = b""  # where each image was found: UTF-8, parted by zero bytes; empty: not known
 

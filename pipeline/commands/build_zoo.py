@@ -49,6 +49,7 @@ def add(commands) -> None:
     parser.add_argument("--preset", choices=("smoke", "laptop", "paper"), help="default for a new zoo: laptop")
     parser.add_argument("--seed", type=int, metavar="N", help="default for a new zoo: 0")
     parser.add_argument("--mlflow-uri", metavar="URI", help="tracking server (default: sqlite in the zoo's folder)")
+    parser.add_argument("--wait", action="store_true", help="wait for who grows the zoo now, and go on after it")
     parser.add_argument("--dry-run", action="store_true", help="say what it would cost, train nothing")
 
 
@@ -83,6 +84,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
         gpus_per_worker=given.gpus_per_worker,
         address=given.address,
         mlflow_uri=given.mlflow_uri,
+        wait=given.wait,
     )
     text = f"{summary.pairs} pairs, {summary.failures} failures, {summary.wall_s:.0f} s"
     if summary.exhausted:

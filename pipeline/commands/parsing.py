@@ -31,8 +31,8 @@ SPEC, one or more (quote what a shell would read):
 {_SPEC_FORMS}"""
 
 EXIT_HELP = """\
-exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM with everything kept), 1 failed, 2 wrong usage,
-130 Ctrl-C, 143 SIGTERM"""
+exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM or a closed terminal with everything kept),
+1 failed, 2 wrong usage or a wrong setting: nothing was begun, 130 Ctrl-C, 143 SIGTERM or a closed terminal"""
 
 
 def command(

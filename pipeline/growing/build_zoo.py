@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipeline.config import preset
+from pipeline.config import checked_seed, preset
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
-from pipeline.pools import InlinePool, WorkerPool
+from pipeline.growing.workers import Workers, workers_up
 from pipeline.reading.read import read_datasets
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
+from pipeline.tracking.names import checked_uri
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
-from pipeline.zoo import Zoo, ZooLock
+from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
 from pipeline.zoo.verify import refuse_other_start
-from tans_core.acquisition.choose import make_chooser
+from tans_core.acquisition.choose import check_chooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ImageDataset, Row, ZooSettings
@@ -89,6 +91,8 @@ def plan_build(
     assert wanted is not None
     if wanted < 1:
         raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
+    if seed is not None:
+        checked_seed(seed)
     settings, made = _settings(zoo, preset_name, search_space, image_size, init, seed)
     there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
     return BuildPlan(
@@ -121,6 +125,7 @@ def build_zoo(
     address: str | None = None,
     seed: int | None = None,
     mlflow_uri: str | None = None,
+    wait: bool = False,
 ) -> BuildSummary:
     """Train dataset-network pairs until the zoo has the rows asked for; the same call goes on where it was stopped.
 
@@ -138,6 +143,7 @@ def build_zoo(
         gpus_per_worker: share of a GPU; 0 is used where there is none.
         address: of a Ray cluster; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
+        wait: for a driver that grows the zoo now, and go on after it; else it is a `ZooError`.
 
     Raises:
         ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
@@ -146,6 +152,12 @@ def build_zoo(
         PoolError: the workers cannot be had, or every pair fails.
     """
     began = time.monotonic()
+    for name, value in (("hours", hours or 0.0), ("gpus-per-worker", gpus_per_worker)):
+        if not 0 <= value < float("inf"):
+            raise ConfigError(f"--{name} must be a number of at least 0, got {value:g}")
+    check_chooser(acquisition)
+    if mlflow_uri is not None:
+        checked_uri(mlflow_uri)
     if workers != 0:
         from pipeline.on_ray.pool import check_wish
 
@@ -163,8 +175,9 @@ def build_zoo(
         address=address,
         mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
     )
-    with stop_on_signals(goes_on=True) as stop:
-        plan = plan_build(
+    with stop_on_signals(goes_on=True) as stop, ExitStack() as started:
+        planned = partial(
+            plan_build,
             zoo,
             datasets,
             pairs=pairs,
@@ -175,9 +188,14 @@ def build_zoo(
             init=init,
             seed=seed,
         )
-        store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+        plan = planned()
         run = uuid.uuid4().hex[:12]
-        with ZooLock(store.uri, run):
+        with Zoo.claimed(zoo, run, stop, wait):
+            # A new zoo is made when its workers are up: a start that fails leaves none behind.
+            up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
+            store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+            if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
+                plan = planned()  # another driver made or grew it meanwhile
             if orphans := store.orphans():
                 say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
             if plan.rows_there >= plan.rows_at_end:
@@ -193,7 +211,8 @@ def build_zoo(
                     "rows_at_end": plan.rows_at_end,
                 }
                 with journalled(store.journal, run, start) as ends:
-                    summary = _build(store, plan, wish, tracker, run, stop, began)
+                    up = up or started.enter_context(_workers(plan, wish, stop))
+                    summary = _build(store, plan, wish, tracker, run, stop, began, started, up)
                     ends.update(asdict(summary))
                 status = "FINISHED"
                 return summary
@@ -219,12 +238,20 @@ class _Wish:
 
 
 def _build(
-    store: Zoo, plan: BuildPlan, wish: _Wish, tracker: Tracker, run: str, stop: StopRequest, began: float
+    store: Zoo,
+    plan: BuildPlan,
+    wish: _Wish,
+    tracker: Tracker,
+    run: str,
+    stop: StopRequest,
+    began: float,
+    started: ExitStack,
+    up: Workers,
 ) -> BuildSummary:
-    """Start the workers, look at new datasets, grow, measure latencies."""
+    """Look at new datasets, grow, end what was started, measure latencies."""
     deadline_s = preset(plan.settings.preset).deadline_s
-    with _pool(plan, wish, stop) as (pool, nodes):
-        records = record_datasets(store, plan.datasets, pool, deadline_s, stop)
+    with started:
+        records = record_datasets(store, plan.datasets, up.pool, deadline_s, stop)
         settings = plan.settings
         scale = CostScale(plan.search_space, settings.image_size)
         known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
@@ -236,29 +263,33 @@ def _build(
                 store,
                 records,
                 chooser,
-                pool,
+                up.pool,
                 tracker,
                 run=run,
                 deadline_s=deadline_s,
                 stop=stop,
+                progress=up.progress,
                 hypervolume=lambda rows: hypervolume_mean(known, rows, scale),
             )
             with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)
+        if wish.hours is not None and grown.utilisation is None and not stop and not grown.exhausted:
+            took_s = time.monotonic() - began
+            say(f"nothing was trained: --hours {wish.hours:g} were over when all was read and up, after {took_s:.0f} s")
     if not stop:
         _measure_latencies(store, grown.rows, plan)
     return BuildSummary(
         pairs=len(grown.rows),
         pairs_asked=plan.rows_at_end,
         failures=grown.failures,
-        workers=pool.workers,
+        workers=up.pool.workers,
         utilisation=grown.utilisation,
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
         hypervolume_mean=hypervolume_mean(known, grown.rows, scale),
         hypervolume_mean_test=hypervolume_mean(known, grown.rows, scale, "test"),
-        nodes=nodes,
+        nodes=up.nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
         wall_s=time.monotonic() - began,
@@ -292,27 +323,9 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
     )
 
 
-@contextmanager
-def _pool(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> Iterator[tuple[WorkerPool, int]]:
-    """The pool, and on how many nodes it is."""
+def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> AbstractContextManager[Workers]:
     datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
-    if wish.workers == 0:
-        yield InlinePool(datasets, plan.search_space, stop.raise_if_asked), 1
-        return
-    from pipeline.on_ray.pool import RayPool, fitting_workers
-    from pipeline.on_ray.session import ray_session
-
-    with ray_session(wish.address, cpus=wish.workers) as session:
-        workers, share = fitting_workers(
-            wish.workers, wish.gpus_per_worker, wish.address is not None, session.cpus, session.gpus
-        )
-        where = f"; dashboard {session.dashboard}" if session.dashboard else ""
-        say(f"starting {workers} workers ({'no GPU' if share == 0 else f'{share:g} GPU each'}){where}")
-        pool = RayPool(datasets, plan.search_space, workers, share)
-        try:
-            yield pool, len(pool.nodes)
-        finally:
-            pool.close()
+    return workers_up(datasets, plan.search_space, wish.workers, wish.gpus_per_worker, wish.address, stop)
 
 
 def _settings(
@@ -333,7 +346,9 @@ def _settings(
         return kept, made
     chosen = preset(preset_name or "laptop")
     chosen = replace(
-        chosen, search_space=search_space or chosen.search_space, image_size=image_size or chosen.image_size
+        chosen,
+        search_space=search_space or chosen.search_space,
+        image_size=chosen.image_size if image_size is None else image_size,
     )
     made = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
     made.costs(made.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do

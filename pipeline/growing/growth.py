@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from pipeline.pools import ATTEMPTS, WorkerPool
-from pipeline.running.progress import Progress, say
+from pipeline.running.progress import Pace, Progress, say
 from pipeline.running.signals import FINISH_S, GivenUp, StopRequest
 from pipeline.tracking.tracker import Tracker
 from pipeline.zoo import Zoo
@@ -58,6 +58,7 @@ class Growth:
         run: str,
         deadline_s: float,
         stop: StopRequest,
+        progress: Progress,
         hypervolume: Callable[[Sequence[Row]], float],
     ) -> None:
         self._zoo, self._chooser, self._pool, self._tracker = zoo, chooser, pool, tracker
@@ -72,8 +73,9 @@ class Growth:
         self._busy_s, self._first_start_s, self._last_end_s = 0.0, None, 0.0
         self._failures = 0
         self._failed_in_a_row: list[Outcome] = []
-        self._progress = Progress()
+        self._progress = progress
         self._resume()
+        self._pace = Pace(len(self._rows))
 
     def grow(self, rows: int, ends: float | None) -> Grown:
         """Train until the zoo has `rows` rows, the clock passes `ends`, or a stop is asked for.
@@ -285,7 +287,9 @@ class Growth:
 
     def _show(self, rows: int, last: bool = False) -> None:
         names = ", ".join(job.name for job in list(self._at_work.values())[: self._pool.workers])
-        line = f"{len(self._rows)} of {rows} pairs, {self._failures} failures"
+        line = (
+            f"{len(self._rows)} of {rows} pairs, {self._failures} failures, {self._pace.words(len(self._rows), rows)}"
+        )
         if self._decision_ms:
             line += f", decision {statistics.median(self._decision_ms):.0f} ms"
         self._progress.show(f"{line}; training {names}" if names else line, last)

@@ -36,13 +36,13 @@ def record_datasets(
             job, attempt = waiting.pop(0)
             at_work[job.fingerprint] = attempt
             pool.submit(job)
+        progress.show(f"looked at {len(missing) - len(waiting) - len(at_work)} of {len(missing)} datasets")
         outcome = pool.next_outcome(1.0)
         if not isinstance(outcome, Described):
             continue
         attempt = at_work.pop(outcome.job.fingerprint)
         if outcome.record is not None:
             known[outcome.job.fingerprint] = store.record_dataset(outcome.record)
-            progress.show(f"looked at {len(missing) - len(waiting) - len(at_work)} of {len(missing)} datasets")
         elif attempt < ATTEMPTS:
             waiting.append((outcome.job, attempt + 1))
         else:

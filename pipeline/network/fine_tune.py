@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from pipeline.config import checked_seed
+from pipeline.network.export import export
 from pipeline.network.load_network import find_start
 from pipeline.network.network_folder import is_of_network, seal
 from pipeline.reading.read import read_dataset
-from pipeline.running.files import write_whole
 from pipeline.running.output import percent, shown
 from pipeline.running.progress import Progress, say
 from pipeline.running.result_folder import new_result
@@ -24,14 +23,13 @@ from pipeline.zoo.verify import refuse_other_start
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
 from tans_core.evaluation.intervals import wilson
-from tans_core.records import CurvePoint, ImageDataset, Row
+from tans_core.records import CurvePoint, Row
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.fine_tune import Tuned, network_from, tune
 from tans_core.training.loop import CPU, steps_of, to_device
 from tans_core.training.recipe import Recipe
-from tans_core.training.weights import encode_weights
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,10 +98,10 @@ def fine_tune(
         overwrite: a network that is in `out` already is replaced when the new one is whole.
 
     Raises:
-        ConfigError: a number is out of its range, `out` cannot be written or holds something, or the starting weights
-            are not those of the zoo.
+        ConfigError: a number is out of its range, no such row, `out` cannot be written or holds something, or the
+            starting weights are not those of the zoo.
         DatasetError: the SPEC gives no dataset, or several.
-        ZooError: no such zoo or row.
+        ZooError: there is no zoo.
         WeightsError: the row's weights are gone, changed or not finite.
         TrainingError: the loss is not finite.
     """
@@ -143,7 +141,7 @@ def fine_tune(
             out=str(out),
         )
         try:
-            _export(network, search_space, dataset, found, summary, folder)
+            export(network, search_space, dataset, found, asdict(summary), folder)
             seal(folder)
         except OSError as error:
             raise ConfigError(f"--out {out} cannot be written ({error.strerror}): name another folder") from error
@@ -153,8 +151,7 @@ def fine_tune(
 def _check(image_size: int | None, seed: int) -> None:
     if image_size is not None and (image_size < 32 or image_size % 32):
         raise ConfigError(f"--image-size must be a multiple of 32, got {image_size}")
-    if seed < 0:
-        raise ConfigError(f"--seed must be 0 or above, got {seed}")
+    checked_seed(seed)
 
 
 def _recipe(row: Row, epochs: int, lr: float | None, batch_size: int | None) -> Recipe:
@@ -229,23 +226,3 @@ class _Watch:
             f"epoch {point.epoch} of {self._epochs}: loss {point.train_loss:.3f}, "
             f"validation {percent(_accuracy(point))}" + (f", about {left_s:.0f} s left" if left_s else "")
         )
-
-
-def _export(
-    network: nn.Module, search_space: SearchSpace, dataset: ImageDataset, row: Row, summary: FineTuned, out: Path
-) -> None:
-    """Weights and one JSON beside them: enough to load the network with torch and `ofa` alone."""
-    config = {
-        "network": search_space.export_config(network),
-        "class_names": dataset.class_names,
-        "preprocessing": {
-            "image_size": dataset.image_size,
-            "resize": "longest side to image_size, centred on grey 127",
-            "mean": torch.as_tensor(search_space.input_mean).tolist(),
-            "std": torch.as_tensor(search_space.input_std).tolist(),
-        },
-        "from": {"row": row.key, "dataset": row.dataset_name, "topology": row.identity.topology},
-        "accuracy": asdict(summary),
-    }
-    write_whole(out / "weights.safetensors", encode_weights(network.state_dict()))
-    write_whole(out / "config.json", json.dumps(config, indent=1, ensure_ascii=False).encode())

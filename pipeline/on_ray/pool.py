@@ -13,15 +13,19 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from pipeline.on_ray.session import knock
+from pipeline.on_ray.authentication import of_cluster
+from pipeline.on_ray.machine import check_machine
+from pipeline.on_ray.messages import reason
 from pipeline.on_ray.trainer import Trainer
 from pipeline.pools import failed
-from pipeline.running.waiting import Wait
-from tans_core.errors import PoolError
+from pipeline.running.progress import say
+from pipeline.running.threads import usable_cpus
+from pipeline.running.waiting import Wait, machine_load
+from tans_core.errors import ConfigError, PoolError
 from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
 from tans_core.search_space.space import SearchSpace
 
-UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost
+UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost; grows with the load
 QUEUED = 2  # jobs at one actor: one at work, and the next waiting while the last one commits
 GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a worker is ended from here
 
@@ -136,9 +140,9 @@ class RayPool:
             self._homeless.extendleft(job for job, _ in reversed(worker.queue))
             worker.queue.clear()
             worker.waking = worker.actor.ready.remote()
-            cause = Failure("WorkerLost", f"{worker.name} died: {str(error).splitlines()[0]}")
+            cause = Failure("WorkerLost", f"{worker.name} died: {reason(error)}")
         except RayError as error:
-            cause = Failure(type(error).__name__, str(error).splitlines()[0])
+            cause = Failure(type(error).__name__, reason(error))
         seconds = Seconds(train=time.monotonic() - busy_since)
         return failed(job, worker.name, seconds, cause)
 
@@ -162,69 +166,82 @@ class RayPool:
             self._all_lost = None
             return
         if self._all_lost is None:
-            self._all_lost = Wait(f"one of {self.workers} lost workers to come back", self._up_limit_s, self._lost)
+            what = f"one of {self.workers} lost workers to come back"
+            self._all_lost = wait = Wait(what, self._up_limit_s, lambda: self._lost(wait.limit_s), machine_load)
         self._all_lost.check()
 
-    def _lost(self) -> PoolError:
+    def _lost(self, waited_s: float) -> PoolError:
         return PoolError(
-            f"all {self.workers} workers died and none came back within {self._up_limit_s:.0f} s: look for memory and "
+            f"all {self.workers} workers died and none came back within {waited_s:.0f} s: look for memory and "
             "nodes that the cluster lost. What is committed stays; the same command goes on"
         )
 
     def _wait_until_up(self) -> set[str]:
         """The nodes that the workers are on."""
-        wait = Wait(f"{self.workers} workers to be up", self._up_limit_s, self._not_up)
+        what = f"{self.workers} workers to be up"
+        wait = Wait(what, self._up_limit_s, lambda: self._not_up(wait.limit_s), machine_load)
         left, nodes = [worker.actor.ready.remote() for worker in self._workers], set()
         while left:
             up, left = ray.wait(left, num_returns=len(left), timeout=min(wait.check(), 1.0))
             try:
                 nodes.update(ray.get(up))
             except RayActorError as error:
-                raise PoolError(f"a worker could not start: {error}") from error
+                raise PoolError(
+                    f"a worker could not start ({reason(error)}): look for memory, and whether the nodes have our "
+                    "libraries; --workers 0 trains in this process"
+                ) from error
         return nodes
 
-    def _not_up(self) -> PoolError:
+    def _not_up(self, waited_s: float) -> PoolError:
         there, free = ray.cluster_resources(), ray.available_resources()
         return PoolError(
-            f"not all of {self.workers} workers, one CPU each, were up after {self._up_limit_s:.0f} s; of the "
+            f"not all of {self.workers} workers, one CPU each, were up after {waited_s:.0f} s; of the "
             f"cluster's {there.get('CPU', 0):.0f} CPUs {free.get('CPU', 0):.0f} are free, of its "
             f"{there.get('GPU', 0):.0f} GPUs {free.get('GPU', 0):.2g}: ask for fewer workers or wait for its other jobs"
         )
 
 
 def check_wish(workers: int, address: str | None) -> None:
-    """What can be known before anything starts: that this machine has the CPUs, or that the cluster is there.
+    """What can be known before anything starts: that this process has the CPUs and all else that Ray needs, or that the
+    cluster is there and lets us in.
 
     Raises:
-        PoolError: it has not, or is not.
+        ConfigError: it has not.
+        PoolError: the cluster does not answer.
     """
     if address is not None:
-        knock(address)
-    fitting_workers(workers, 0.0, False, os.cpu_count() or 1 if address is None else float("inf"), 0.0)
+        fitting_workers(workers, 0.0, True, float("inf"), 0.0)
+        of_cluster(address)
+        return
+    cpus, shown = usable_cpus(), os.cpu_count() or 1
+    if cpus < shown:
+        say(f"{cpus} of this machine's {shown} CPUs are this process's to use (affinity or a cgroup's quota)")
+    fitting_workers(workers, 0.0, False, cpus, 0.0)
+    check_machine()
 
 
 def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: float, gpus: float) -> tuple[int, float]:
     """Compare the wish with what there is, before any actor is made.
 
     Args:
-        given: the cluster was given by its address; our own Ray has as many CPUs as the machine.
+        given: the cluster was given by its address; our own Ray has the CPUs that this process may use.
 
     Returns:
         Workers and GPU share; the share is 0 where Ray sees no GPU.
 
     Raises:
-        PoolError: more workers than can ever run.
+        ConfigError: more workers than can ever run.
     """
-    place = "the cluster" if given else "this machine"
+    place = "the cluster" if given else "this process"
     if workers < 1:
-        raise PoolError(f"--workers must be at least 1, got {workers}")
+        raise ConfigError(f"--workers must be at least 1, got {workers}")
     if workers > cpus:
-        raise PoolError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
+        raise ConfigError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
     if gpus == 0:
         return workers, 0.0
     if gpus_per_worker > 0 and workers > _fitting(gpus_per_worker, gpus):
         smaller = gpus / workers if workers <= gpus else 1 / math.ceil(workers / gpus)
-        raise PoolError(
+        raise ConfigError(
             f"{workers} workers want {gpus_per_worker:g} GPU each and {place} has {gpus:.0f}: "
             f"use --gpus-per-worker {math.floor(100 * smaller) / 100:g} or fewer workers"
         )

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
-import tempfile
-from collections.abc import Iterator
+import time
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 
 import ray
-from ray._raylet import Config  # type: ignore[reportAttributeAccessIssue]
+from ray._private.node import Node
+from ray.exceptions import RayError
 
-from pipeline.on_ray import OWN_TOKEN
+from pipeline.on_ray.authentication import in_force, no_answer, of_cluster, of_our_own
+from pipeline.on_ray.machine import Places, our_folder, places
+from pipeline.on_ray.messages import last_words, reason
+from pipeline.running.progress import say
 from pipeline.running.signals import handlers_kept
-from pipeline.running.waiting import said_when_slow
+from pipeline.running.waiting import machine_load, said_when_slow
 from tans_core.errors import PoolError
 
-KNOCK_S = 20
-_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(
-    (0, 0, 0, 4, 0, 0, 0, 0, 0)
-)  # gRPC answers it with settings of its own
 RAYS_LIMIT_S = 90  # Ray's own, for its start and for a head that accepts and is silent; it has no argument for it
+BUSY = 2.0  # times the work that the machine has CPUs for
+_LIMITS_S = {  # Ray's, which grow with the load of the machine
+    "RAY_gcs_server_port_wait_time_s": 30,
+    "RAY_worker_register_timeout_seconds": 60,
+}
 
 
 @dataclass(frozen=True)
@@ -47,82 +52,103 @@ def ray_session(address: str | None, cpus: int) -> Iterator[Session]:
     Raises:
         PoolError: the cluster does not answer, or refuses us; Ray cannot be started here.
     """
+    found = None if address is not None else places()
+    authentication = of_our_own() if address is None else of_cluster(address)
     here = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="tans-") as neutral:  # the workers' folder: it must outlive them
+    with our_folder(found.parent if found else None) as neutral, in_force({**_limits(), **authentication.variables}):
         try:
             os.chdir(neutral)
             try:
                 with redirect_stdout(sys.stderr), handlers_kept():
-                    Config.initialize("")  # Ray's switches as they are now: who called us may have imported it first
-                    info = _start(cpus) if address is None else _join(address)
+                    info = _join(address or "auto") if found is None else _start(cpus, neutral, found)
             finally:
                 os.chdir(here)
             there = ray.cluster_resources()
-            token = f", token {OWN_TOKEN}" if OWN_TOKEN else ""
+            token = f", token {authentication.made_token}" if authentication.made_token else ""
             dashboard = f"http://{info.dashboard_url}{token}" if info.dashboard_url else None
             yield Session(address or "local", dashboard, there.get("CPU", 0.0), there.get("GPU", 0.0))
         finally:
             ray.shutdown()
 
 
-def _start(cpus: int):
-    try:
-        with said_when_slow("Ray to start", RAYS_LIMIT_S):
-            return ray.init(
-                address="local",
-                num_cpus=cpus,
-                include_dashboard=True,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                namespace="tans",
-            )
-    except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
-        raise PoolError(
-            f"Ray cannot be started on this machine ({_first_line(error)}): look for room in {tempfile.gettempdir()} "
-            "and /dev/shm, join a cluster with --address, or train in this process with --workers 0"
-        ) from error
+def _limits() -> dict[str, str]:
+    """Ray's limits for its start, as long as the load of the machine wants; the user's own come first."""
+    stretched = {name: f"{limit_s * machine_load():.0f}" for name, limit_s in _LIMITS_S.items()}
+    return {name: value for name, value in stretched.items() if name not in os.environ}
+
+
+def _start(cpus: int, neutral: Path, found: Places):
+    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried again within the grown limit,
+    then without the dashboard, which is most of what starts."""
+    folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
+    before, began_s, dashboard = _sessions(folder), time.monotonic(), None  # True would be an error without one
+    while True:
+        try:
+            info = _init(cpus, neutral, folder, found, dashboard)
+            break
+        except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
+            _end_half_started(error)
+            if (load := machine_load()) >= BUSY and time.monotonic() - began_s < RAYS_LIMIT_S * load / 2:
+                say(f"Ray did not come up on a machine with {load:.1f} times its work ({reason(error)}): once more")
+                dashboard = False
+                continue
+            raise PoolError(
+                f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, before)])}): "
+                f"look for memory and for room in {found.parent} and /dev/shm, join a cluster with --address, or train "
+                "in this process with --workers 0"
+            ) from error
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    if not info.dashboard_url:
+        why = "; ".join(_last_words(folder, before, ["dashboard.log", "dashboard.err"]))
+        say(f"Ray's dashboard did not come up{f' ({why})' if why else ''}: going on without it")
+    return info
+
+
+def _init(cpus: int, neutral: Path, folder: Path, found: Places, dashboard: bool | None):
+    with said_when_slow("Ray to start", RAYS_LIMIT_S, machine_load):
+        return ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=dashboard,
+            logging_level=logging.CRITICAL,  # what goes wrong is said by us, in a line
+            log_to_driver=False,
+            namespace="tans",
+            object_store_memory=found.store_bytes,
+            _temp_dir=str(folder),
+            _plasma_directory=None if found.store_bytes is None else str(neutral),
+        )
+
+
+def _end_half_started(error: Exception) -> None:
+    """Ray forgets the processes of a start that failed; they would stay for as long as this one."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if isinstance(node := frame.f_locals.get("self"), Node):
+            node.kill_all_processes(check_alive=False, allow_graceful=False)
+            return
+
+
+def _sessions(folder: Path) -> set[Path]:
+    """The folders of Rays that this process began."""
+    return set(folder.glob(f"session_*_{os.getpid()}"))
+
+
+def _last_words(folder: Path, before: set[Path], *names: Sequence[str]) -> list[str]:
+    """What the logs of the Ray that was just begun end with, if with anything that is wrong."""
+    for begun in sorted(_sessions(folder) - before, reverse=True):
+        if words := last_words(begun / "logs", *names):
+            return [words]
+    return []
 
 
 def _join(address: str):
     house = Path(__file__).resolve().parents[2]
     try:
-        with said_when_slow(f"the Ray cluster at {address} to answer", RAYS_LIMIT_S):
+        with said_when_slow(f"the Ray cluster at {address} to answer", RAYS_LIMIT_S, machine_load):
             return ray.init(
                 address=address,
                 runtime_env={"py_modules": [str(house / "tans_core"), str(house / "pipeline")]},
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except (OSError, RuntimeError, ValueError) as error:
-        raise _no_answer(address, error) from error
-
-
-def knock(address: str) -> None:
-    """Look whether anything answers at HOST:PORT: Ray itself asks a closed port for a minute, a silent one for ever.
-
-    Raises:
-        PoolError: nothing does.
-    """
-    host, colon, port = address.rpartition(":")
-    if not (colon and port.isdigit() and "/" not in host):
-        return
-    try:
-        with (
-            said_when_slow(f"{address} to answer", KNOCK_S),
-            socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_S) as connection,
-        ):
-            connection.sendall(_HELLO)
-            connection.recv(1)
-    except OSError as error:
-        raise _no_answer(address, error) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _no_answer(address: str, error: Exception) -> PoolError:
-    return PoolError(
-        f"no Ray cluster answers at {address!r} ({_first_line(error)}): check the address, that its head is up, and "
-        "RAY_AUTH_MODE and RAY_AUTH_TOKEN_PATH if it wants a token; leave --address out to work on this machine"
-    )
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        raise no_answer(address, reason(error)) from error

@@ -16,15 +16,16 @@ import ray.train
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
 
+from pipeline.on_ray.messages import reason
 from pipeline.running.files import write_whole
 from pipeline.running.progress import say
-from pipeline.running.waiting import Wait
+from pipeline.running.waiting import Wait, machine_load
 from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, Worker, train
 from tans_core.cross_modal.space_data import SpaceData
 from tans_core.errors import PoolError
 from tans_core.training.weights import decode_weights, encode_weights
 
-UP_LIMIT_S = 180.0
+UP_LIMIT_S = 180.0  # grows with the load
 
 _STATE = "state.safetensors"
 
@@ -97,11 +98,11 @@ def _wait_until_up(fitting: _Fitting, started: Path, workers: int) -> None:
 
     def not_up() -> PoolError:
         return PoolError(
-            f"{workers} workers of Ray Train were not up after {UP_LIMIT_S:.0f} s; the cluster has "
+            f"{workers} workers of Ray Train were not up after {wait.limit_s:.0f} s; the cluster has "
             f"{ray.available_resources().get('CPU', 0):.0f} free CPUs: ask for fewer workers or wait for its jobs"
         )
 
-    wait = Wait(f"{workers} workers of Ray Train to be up", UP_LIMIT_S, not_up)
+    wait = Wait(f"{workers} workers of Ray Train to be up", UP_LIMIT_S, not_up, machine_load)
     while not started.exists():
         wait.check()
         fitting.join(0.5)
@@ -127,7 +128,7 @@ class _Fitting(threading.Thread):
     def state(self, workers: int) -> SpaceState:
         if self._error is not None:
             raise PoolError(
-                f"meta-training on {workers} workers failed ({_last_line(self._error)}); "
+                f"meta-training on {workers} workers failed ({reason(self._error)}); "
                 "the same command resumes it, --workers 1 trains in this process"
             ) from self._error
         assert self._result is not None and self._result.checkpoint is not None
@@ -166,8 +167,3 @@ def _report(rank: int, state: SpaceState) -> None:
 def _read(checkpoint: Checkpoint) -> SpaceState:
     with checkpoint.as_directory() as folder:
         return SpaceState.of_tensors(decode_weights((Path(folder) / _STATE).read_bytes()))
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__

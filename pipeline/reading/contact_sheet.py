@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from pipeline.running.output import shown
-from tans_core.errors import ConfigError, DatasetError
+from tans_core.errors import ConfigError
 from tans_core.records import ImageDataset
 
 _MARK = "tans datasets"  # in the file: by it a sheet is known as ours
@@ -43,7 +43,7 @@ def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
     Pixels are whole: small pictures are enlarged by a whole factor, none is made smaller.
 
     Raises:
-        DatasetError: the file cannot be written.
+        ConfigError: the file cannot be written.
     """
     blocks = [_block(dataset) for dataset in datasets]
     sheet = Image.new("RGB", (max(block.width for block in blocks), sum(block.height for block in blocks)), "white")
@@ -56,7 +56,8 @@ def draw_contact_sheet(datasets: Sequence[ImageDataset], path: Path) -> None:
         mark.add_text("Software", _MARK)
         sheet.save(path, "PNG", pnginfo=mark)
     except OSError as error:
-        raise DatasetError(f"the pictures cannot be written to {path}: {error.strerror or error}") from error
+        reason = error.strerror or error
+        raise ConfigError(f"--pictures {path} cannot be written ({reason}): name another file") from error
 
 
 def _is_sheet(path: Path) -> bool:

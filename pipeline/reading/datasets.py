@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.reading.manifest import check_manifest, write_manifest
 from pipeline.reading.read import read_datasets
-from tans_core.errors import DatasetUnavailable
+from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ReadingReport
 
 
@@ -46,9 +46,11 @@ def datasets(
         unavailable: told of a dataset that a service does not give now; left out, it is raised.
 
     Raises:
-        ConfigError: `pictures` cannot be written, or is another file than a sheet of ours.
+        ConfigError: `image_size` is below 1; `pictures` cannot be written, or is another file than a sheet of ours.
         DatasetError: a SPEC cannot be read as a dataset of at least two classes, or a file cannot be written.
     """
+    if image_size < 1:
+        raise ConfigError(f"--image-size must be at least 1, got {image_size}")
     if manifest is not None:
         check_manifest(manifest)
     if pictures is not None:

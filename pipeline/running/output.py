@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from tans_core.errors import ConfigError
+from tans_core.errors import ConfigError, TansError
 
 _LONGEST_NAME = 61  # letters
 
@@ -25,13 +25,23 @@ class Output:
         self._stream, self._json_to = stream, json_to
 
     def result(self, summary: Any, table: str) -> None:
-        """Write a frozen summary as JSON where it was asked for, and the table where the JSON does not go."""
+        """Write a frozen summary as JSON where it was asked for, and the table where the JSON does not go.
+
+        Raises:
+            TansError: the file cannot be written any more.
+        """
         if self._json_to is not None:
             text = json.dumps(_plain(summary), indent=1, ensure_ascii=False, allow_nan=False)
             if self._json_to == "-":
                 self._write(text)
                 return
-            Path(self._json_to).expanduser().write_text(text + "\n")
+            path = Path(self._json_to).expanduser()
+            try:
+                path.write_text(text + "\n")
+            except OSError as error:
+                raise TansError(
+                    f"--json {path} cannot be written any more ({error.strerror}); what it tells of is done"
+                ) from error
         self._write(table)
 
     def _write(self, text: str) -> None:

@@ -1,7 +1,7 @@
 """Folders that results go to: nothing that we did not write is removed or replaced, and a result is there whole or not.
 
 What is ours is known by its content. Names that begin with a dot are passed over: no result of ours has one, so they
-stay.
+stay. So is what Python leaves where a network's `exported.py` was imported.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def refuse_foreign(folder: Path, is_ours: IsOurs) -> list[Path]:
     """
     try:
         entries = sorted(folder.iterdir())
-        ours = [entry for entry in entries if not entry.name.startswith(".") and not _is_empty_folder(entry)]
+        ours = [entry for entry in entries if not _passed_over(entry)]
         for entry in ours:
             if not is_ours(entry):
                 raise ConfigError(
@@ -108,7 +108,9 @@ def _move_in(staging: Path, folder: Path, old: list[Path]) -> None:
     flush_folder(folder)
 
 
-def _is_empty_folder(path: Path) -> bool:
+def _passed_over(path: Path) -> bool:
+    if path.name.startswith(".") or path.name == "__pycache__":
+        return True
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 

@@ -1,17 +1,18 @@
-"""What SIGTERM and Ctrl-C do to a command: one clean stop, and for the impatient a second Ctrl-C."""
+"""What SIGTERM, SIGHUP and Ctrl-C do to a command: one clean stop, and for the impatient a second Ctrl-C."""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.running.progress import say
 
 FINISH_S = 12  # what runs may finish in that time; leaving then fits into 30 s
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)  # SIGHUP: its terminal was closed
 
 
 class GivenUp(BaseException):
@@ -39,6 +40,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: int | None = None
         self._patient = False
+        self._last_acts: list[Callable[[], None]] = []
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -60,23 +62,37 @@ class StopRequest:
         finally:
             self._patient = False
 
+    def before_leaving(self, act: Callable[[], None]) -> None:
+        """What is to be done even by who leaves at once; it must not wait, nor raise."""
+        self._last_acts.append(act)
+
     def handle(self, number: int, _frame: object) -> None:
         if self.signal is not None:
             if number == signal.SIGINT:
-                os._exit(130)
+                self._leave()
             return
         self.signal = number
         if not self._patient:
             raise GivenUp
         say(f"stopping: what runs has {FINISH_S} s to finish; press Ctrl-C to leave at once")
 
+    def _leave(self) -> None:
+        for act in self._last_acts:
+            act()
+        if sys.stderr.isatty():
+            os.write(2, b"\n")  # the prompt comes on a line of its own, not behind what was shown last
+        os._exit(130)
+
 
 @contextmanager
 def stop_on_signals(goes_on: bool) -> Iterator[StopRequest]:
-    """Turn SIGTERM and Ctrl-C into a request to stop; outside of the main thread, which alone gets signals, do nothing.
+    """Turn SIGTERM, SIGHUP and Ctrl-C into a request to stop.
+
+    A signal that our caller ignores (nohup, the background of a shell) stays ignored. Outside of the main thread,
+    which alone gets signals, nothing is done.
 
     Args:
-        goes_on: the same call goes on from here, so that SIGTERM loses nothing and is no failure.
+        goes_on: the same call goes on from here, so that SIGTERM and SIGHUP lose nothing and are no failure.
 
     Raises:
         Stopped: by a signal, somewhere inside.
@@ -84,7 +100,8 @@ def stop_on_signals(goes_on: bool) -> Iterator[StopRequest]:
     request = StopRequest()
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, request.handle) for number in SIGNALS}
+        heard = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        before = {number: signal.signal(number, request.handle) for number in heard}
     try:
         yield request
     except GivenUp:
@@ -97,15 +114,21 @@ def stop_on_signals(goes_on: bool) -> Iterator[StopRequest]:
 
 @contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Around `ray.init`, which replaces SIGTERM's handler by one that ends the process with status 15."""
+    """Around `ray.init`, which replaces SIGTERM's handler by one that ends the process with status 15.
+
+    Ray's processes are born deaf to SIGHUP: a terminal that closes tells all of them, and we would have nothing left to
+    finish with. They end with us.
+    """
     kept = {number: signal.getsignal(number) for number in SIGNALS}
     ended_by_ray = False
+    deaf = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         yield
     except SystemExit:
         ended_by_ray = True
         raise
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, deaf)
         if threading.current_thread() is threading.main_thread():
             for number, handler in kept.items():
                 signal.signal(number, handler)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from pipeline.config import checked_seed
 from pipeline.running.progress import Progress, say
 from pipeline.running.result_folder import refuse_foreign
 from pipeline.running.signals import StopRequest, stop_on_signals
@@ -28,8 +29,8 @@ from tans_core.search_space.ofa_lite import LITE0_SHA256
 class MetaTrainSummary:
     """What `tans meta-train --json` prints. Ranks are over many draws of one row of each dataset, from test images.
 
-    `predictor_mse` is the squared error of predicted accuracies (0 to 1), judged on test counts, for datasets known, from
-    images unknown; `predictor_mse_left_out` for datasets whose sources the predictor never saw (None below three
+    `predictor_mse` is the squared error of predicted accuracies (0 to 1), judged on test counts, for datasets known,
+    from images unknown; `predictor_mse_left_out` for datasets whose sources the predictor never saw (None below three
     sources); each beside the error of always predicting the mean of the labels.
     """
 
@@ -80,7 +81,8 @@ def meta_train(
         ZooError: there is no zoo.
         SpaceError: its rows are of fewer than two sources.
         PoolError: the workers cannot be had.
-        ConfigError: a URI that MLflow cannot use, or `out` cannot be a folder or holds what tans did not write.
+        ConfigError: a number out of its range, a URI that MLflow cannot use, or `out` cannot be a folder or holds what
+            tans did not write.
         Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
     with stop_on_signals(goes_on=True) as stop:
@@ -99,6 +101,7 @@ def _meta_train(
     stop: StopRequest,
 ) -> MetaTrainSummary:
     began = time.monotonic()
+    checked_seed(seed)
     out = Path(out).expanduser().absolute()
     refuse_foreign(out, lambda path: is_of_space(path) or is_training(path))
     check_threads(threads)
@@ -124,7 +127,7 @@ def _meta_train(
     )
     if whole_space(out) == identity:
         say(f"the space in {out} is of this version of the zoo already, nothing to do")
-        return MetaTrainSummary(**{"threads": 1, **saved_metrics(out)["summary"]})
+        return MetaTrainSummary(**saved_metrics(out)["summary"])
     work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))))
     tracker = _tracker(mlflow_uri, store.uri, identity, work)
     try:

@@ -101,10 +101,10 @@ def search(
         threads: of torch; another number may give another order of near equals.
 
     Raises:
-        ConfigError: `top` or a limit is not above 0, or there are not so many CPUs.
+        ConfigError: `top` or a limit is not above 0, there are not so many CPUs, or the space belongs to another zoo.
         DatasetError: the SPEC gives no dataset, or several.
         ZooError: there is no zoo.
-        SpaceError: there is no space, it is damaged, or it belongs to another zoo.
+        SpaceError: there is no space, or it is damaged.
         NoFeasibleRow: no network meets the limits; names the nearest.
         WeightsError: none that meets them has its weights.
     """
@@ -186,11 +186,12 @@ def _rows_of_space(snapshot: ZooSnapshot, learned: Space, folder: Path) -> list[
     """The zoo's rows in the order of the index.
 
     Raises:
-        SpaceError: the space is of another zoo, or of other features.
+        ConfigError: the space is of another zoo, or of a newer state of it.
+        SpaceError: it is of other features.
     """
     identity = learned.identity
     if identity.zoo_id != snapshot.settings.zoo_id:
-        raise SpaceError(
+        raise ConfigError(
             f"the space in {folder} was learned over the zoo {identity.zoo_id} and {snapshot.uri} is "
             f"{snapshot.settings.zoo_id}: give that zoo, or run `tans meta-train` over this one"
         )
@@ -202,7 +203,7 @@ def _rows_of_space(snapshot: ZooSnapshot, learned: Space, folder: Path) -> list[
     by_key = snapshot.row_by_key
     missing = [key for key in learned.index.keys if key not in by_key]
     if missing:
-        raise SpaceError(
+        raise ConfigError(
             f"{len(missing)} rows of the space in {folder} are not in {snapshot.uri}, {missing[0]} first: the zoo is "
             "an older copy; give the newer one, or run `tans meta-train` over this one"
         )

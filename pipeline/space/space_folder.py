@@ -43,7 +43,7 @@ class SpaceIdentity:
     seed: int
     workers: int
     config: dict[str, Any]  # asdict(SpaceConfig)
-    threads: int = 1  # of torch
+    threads: int  # of torch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -126,7 +126,7 @@ def is_of_space(path: Path) -> bool:
             return {"summary", "retrieval", "validation_curve"} <= json.loads(path.read_bytes()).keys()
         if path.name == _INDEX:
             schema = pa.ipc.read_schema(pa.BufferReader(path.read_bytes()[8:]))  # behind ARROW1 and two zeros
-            return schema.names == ["key", "embedding"]
+            return schema.names[:2] == ["key", "embedding"]
         if path.name == _ENCODERS:
             return {name.partition(".")[0] for name in _names_of_tensors(path)} == {"query", "model", "predictor"}
     except (OSError, ValueError, AttributeError):
@@ -161,7 +161,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _identity(config: Mapping[str, Any]) -> SpaceIdentity:
-    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__ if name in config})
+    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__})
 
 
 def _names_of_tensors(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tans_core.errors import ZooError
+from tans_core.errors import ConfigError
 
 # Seen with deltalake 1.6.6: it unescapes %XX, takes a backslash for a slash, and panics on the others.
 _REFUSED = re.compile(r"%[0-9A-Fa-f]{2}|[\\|^\[\]\x00-\x1f\x7f]")
@@ -31,10 +31,10 @@ class Location:
         """The zoo's folder.
 
         Raises:
-            ZooError: the zoo lies in an object store, whose weights, settings and lock are not written yet.
+            ConfigError: the zoo lies in an object store, whose weights, settings and lock are not written yet.
         """
         if not self.is_local:
-            raise ZooError(f"{self.uri} is in an object store, where zoos cannot live yet: give a folder")
+            raise ConfigError(f"{self.uri} is in an object store, where zoos cannot live yet: give a folder")
         return Path(self.uri)
 
     def table(self, name: str) -> str:
@@ -45,7 +45,7 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     """The one name of a zoo, however it is spelled: relative, with `~`, `file://`, `..`, a link, a slash at the end.
 
     Raises:
-        ZooError: a kind of URI that we do not know, or a character that Delta cannot take.
+        ConfigError: a kind of URI that we do not know, or a character that Delta cannot take.
     """
     text = os.fspath(uri)
     scheme = urlsplit(text).scheme if "://" in text else ""
@@ -55,11 +55,11 @@ def locate(uri: str | os.PathLike[str]) -> Location:
     if scheme == "file":
         text = unquote(text.removeprefix("file://").removeprefix("localhost"))
     elif scheme:
-        raise ZooError(f"{text!r} starts with {scheme}://, which no zoo can lie on: give a folder")
+        raise ConfigError(f"{text!r} starts with {scheme}://, which no zoo can lie on: give a folder")
     if not text.strip():
-        raise ZooError("the zoo's name is empty: give a folder, such as runs/zoo")
+        raise ConfigError("the zoo's name is empty: give a folder, such as runs/zoo")
     path = str(Path(text).expanduser().resolve())
     refused = _REFUSED.search(path)
     if refused:
-        raise ZooError(f"the zoo's path {path!r} holds {refused[0]!r}, which Delta tables cannot take: rename it")
+        raise ConfigError(f"the zoo's path {path!r} holds {refused[0]!r}, which Delta tables cannot take: rename it")
     return Location(path)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -24,13 +25,15 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.running.files import write_new
+from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.location import Location, locate
+from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
-from tans_core.errors import ZooError
+from tans_core.errors import ConfigError, ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
 
 _SETTINGS = "zoo.json"
@@ -65,12 +68,42 @@ class Zoo:
         """Whether there is a zoo, of any schema."""
         return (locate(uri).folder / _SETTINGS).is_file()
 
+    @staticmethod
+    @contextmanager
+    def claimed(uri: str | os.PathLike[str], run: str, stop: StopRequest, wait: bool = False) -> Iterator[None]:
+        """Hold the lock of a zoo that is there or is to be made: of two that begin one, only one makes it.
+
+        A folder that was made for it and is still empty at the end goes again.
+
+        Args:
+            stop: who leaves at once by it lets the lock go.
+            wait: for another driver, see `ZooLock`.
+
+        Raises:
+            ConfigError: files of someone else are there.
+            ZooError: the folder cannot be made, or another driver holds the lock.
+        """
+        folder = locate(uri).folder
+        made = not folder.exists()
+        if not Zoo.exists(uri):
+            _make_folder(folder)
+        lock = ZooLock(uri, run, wait)
+        stop.before_leaving(lock.let_go_at_once)
+        try:
+            with lock:
+                yield
+        finally:
+            if made:
+                with suppress(OSError):  # not empty
+                    folder.rmdir()
+
     @classmethod
     def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
         """Make an empty zoo in a folder that is not there, is empty, or holds what an earlier `create` left half-done.
 
         Raises:
-            ZooError: a zoo is there already, or files of someone else, or the folder cannot be written.
+            ConfigError: files of someone else are there.
+            ZooError: a zoo is there already, or the folder cannot be written.
         """
         assert settings.schema == schema.SCHEMA_VERSION
         location = locate(uri)
@@ -263,7 +296,7 @@ def _make_folder(folder: Path) -> None:
     except OSError as error:
         raise ZooError(f"{folder} cannot be a zoo's folder: {error.strerror}; name another place") from error
     if strangers:
-        raise ZooError(
+        raise ConfigError(
             f"{folder} holds {strangers[0]!r} ({len(strangers)} files or folders that are no zoo's): "
             "name a folder that is empty or not there yet"
         )

@@ -7,7 +7,9 @@ can check keys in memory and still never write one twice.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
+import re
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,6 +25,29 @@ _ON_TOP = CommitProperties(max_commit_retries=0)  # refused if anyone committed 
 _OTHERS_LIMIT_S = 60.0
 _FILES_BEFORE_COMPACTION = 64  # one file a commit: a thousand take a second to read
 _COMPACT_BYTES = 4 * 2**20  # larger files are left alone, else each compaction would rewrite the whole table
+
+
+_used_in: int | None = None  # the process whose threads serve Delta: one runtime a process, which no fork survives
+
+
+def _refuse_in_a_fork() -> None:
+    """To be called before Delta is: it panics in a child that was forked from a process which had used it.
+
+    Raises:
+        ZooError: this is such a child.
+    """
+    global _used_in
+    if _used_in not in (None, os.getpid()):
+        raise ZooError(
+            f"this process ({os.getpid()}) was forked from one ({_used_in}) that had used a zoo, and Delta tables do "
+            "not work in it: start processes by spawn, as multiprocessing.get_context('spawn') does"
+        )
+    _used_in = os.getpid()
+
+
+def _in_words(error: Exception) -> str:
+    """Delta's message on one line, without its colours and arrows."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", "", str(error)).split())
 
 
 class AppendTable:
@@ -42,6 +67,7 @@ class AppendTable:
     @staticmethod
     def create(location: Location, name: str, schema: pa.Schema) -> None:
         """Make an empty table; one that is there is left as it is."""
+        _refuse_in_a_fork()
         try:
             write_deltalake(  # DeltaTable.create would note the absolute path in the log
                 location.table(name),
@@ -51,7 +77,10 @@ class AppendTable:
                 storage_options=location.storage_options,
             )
         except (DeltaError, OSError) as error:
-            raise ZooError(f"the table {location.table(name)} cannot be made: {error}") from error
+            raise ZooError(
+                f"the table {location.table(name)} cannot be made: {_in_words(error)}; make room if the disk is full, "
+                "or name another place"
+            ) from error
 
     @property
     def version(self) -> int:
@@ -60,6 +89,7 @@ class AppendTable:
 
     def refresh(self) -> None:
         """Take note of what others committed."""
+        _refuse_in_a_fork()
         try:
             self._table.update_incremental()
         except (DeltaError, OSError) as error:
@@ -75,6 +105,7 @@ class AppendTable:
         Raises:
             ZooError: no such version, or a file that is gone or damaged.
         """
+        _refuse_in_a_fork()
         table = self._table if version in (None, self.version) else self._open(version)
         try:
             return pa.table(table.scan(columns=list(columns) if columns else None, predicate=predicate))
@@ -104,6 +135,7 @@ class AppendTable:
             time.sleep(jitter.uniform(0, 0.01 * 2**attempt))
 
     def _append_on_top(self, data: pa.Table) -> bool:
+        _refuse_in_a_fork()
         before = self.version
         try:
             write_deltalake(  # "merge": a column that an older zoo lacks is added, null in its rows
@@ -113,7 +145,7 @@ class AppendTable:
             self.refresh()
             if self.version == before:
                 raise ZooError(
-                    f"{data.num_rows} rows cannot be added to {self._uri}: {error}; "
+                    f"{data.num_rows} rows cannot be added to {self._uri}: {_in_words(error)}; "
                     "make room if the disk is full, and run the same command again"
                 ) from error
             return False
@@ -130,17 +162,18 @@ class AppendTable:
             self._table.optimize.compact(target_size=_COMPACT_BYTES, commit_properties=_ON_TOP)
 
     def _open(self, version: int | None = None) -> DeltaTable:
+        _refuse_in_a_fork()
         try:
             return DeltaTable(self._uri, version=version, storage_options=self._options)
         except TableNotFoundError as error:
             raise ZooError(f"the table {self._uri} is gone: put it back from a copy of the zoo") from error
         except (DeltaError, OSError) as error:
             if version is not None:
-                raise ZooError(f"{self._uri} has no version {version}: {error}") from error
+                raise ZooError(f"{self._uri} has no version {version}: {_in_words(error)}") from error
             raise self._unreadable(error) from error
 
     def _others_came_first(self) -> ZooError:
         return ZooError(f"{self._uri}: others committed first for {_OTHERS_LIMIT_S:.0f} s; end the other writers")
 
     def _unreadable(self, error: Exception) -> ZooError:
-        return ZooError(f"the table {self._uri} cannot be read: {error}; put it back from a copy of the zoo")
+        return ZooError(f"the table {self._uri} cannot be read: {_in_words(error)}; put it back from a copy of the zoo")

@@ -37,10 +37,12 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
         init: the checkpoint of the supernet that the zoo was begun with, where there was one.
 
     Raises:
-        ConfigError: the starting weights are not those of the zoo.
+        ConfigError: the starting weights are not those of the zoo, or `retrain` is below 0.
         ZooError: the zoo cannot be opened.
         DatasetError: a SPEC of the zoo cannot be read any more.
     """
+    if retrain < 0:
+        raise ConfigError(f"--retrain must be at least 0, got {retrain}")
     store = Zoo.open(zoo)
     settings = store.settings
     search_space = make_search_space(settings.search_space, settings.width, init, settings.seed)

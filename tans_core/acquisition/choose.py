@@ -139,7 +139,7 @@ class HypervolumeChooser:
             self._observed = []
         used = self._used.with_pending(pending)
         generator = _generator(self._seed, str(decision))
-        if decision < self.random_start or len(self._rows) < LEAST_ROWS:
+        if decision < self.random_start or len(self._rows) < LEAST_ROWS or not self._datasets:
             return self._propose_random(decision, used, generator)
         in_force = self._refits.at(len(self._rows))
         try:
@@ -256,6 +256,16 @@ CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], 
 }
 
 
+def check_chooser(name: str) -> None:
+    """Refuse a name that no chooser has.
+
+    Raises:
+        ConfigError: it is one.
+    """
+    if name not in CHOOSERS:
+        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+
+
 def make_chooser(
     name: str,
     datasets: Sequence[DatasetRecord],
@@ -275,8 +285,7 @@ def make_chooser(
     Raises:
         ConfigError: no such chooser.
     """
-    if name not in CHOOSERS:
-        raise ConfigError(f"there is no acquisition {name!r}: choose one of {', '.join(CHOOSERS)}")
+    check_chooser(name)
     return CHOOSERS[name](datasets, beside, search_space, image_size, seed)
 
 

@@ -114,7 +114,7 @@ class PairEncoder:
         self._scale_T = drawn_ST.double().std(0, correction=0).clamp_min(1e-6) * widths_T.sqrt()
         self.cost_scale = CostScale(search_space, image_size)
         components_DF = _principal_components([dataset.features.train_ND for dataset in datasets])
-        numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64)
+        numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64).reshape(-1, 4)
         numbers_DF = (numbers_DF - numbers_DF.mean(0)) / numbers_DF.std(0, correction=0).clamp_min(1e-6)
         self.design = Design(
             dataset_DF=torch.cat([components_DF, numbers_DF], dim=1),
@@ -165,6 +165,8 @@ def _nearest_mean_accuracy(dataset: DatasetRecord) -> float:
 
 def _principal_components(features: Sequence[Tensor]) -> Tensor:
     """Mean features of each dataset along their main directions, to mean square 1 a dataset: float64 (D, F)."""
+    if not features:  # a build that was stopped before the first dataset was looked at
+        return torch.zeros(0, 0, dtype=torch.float64)
     mean_DF = torch.stack([train_ND.double().mean(0) for train_ND in features])
     centred_DF = mean_DF - mean_DF.mean(0)
     left, strength, _ = torch.linalg.svd(centred_DF, full_matrices=False)

@@ -115,17 +115,18 @@ def _tensor(value: Tensor | bytes) -> Tensor:
 
 
 def _about(dataset: ImageDataset) -> dict[str, Any]:
-    names = ("fingerprint", "name", "source", "spec", "licence", "class_names")
+    names = ("fingerprint", "name", "source", "spec", "licence", "class_names", "deep")
     return {name: getattr(dataset, name) for name in names} | {"report": asdict(dataset.report)}
 
 
 def _dataset(number: int, about: dict[str, Any], file: Any) -> ImageDataset:
-    report = about.pop("report")
+    report, deep = about.pop("report"), about.pop("deep")
     skipped = tuple(Skipped(reason=each["reason"], paths=tuple(each["paths"])) for each in report["skipped"])
     return ImageDataset(
         **about | {"class_names": tuple(about["class_names"])},
         **{name: file.get_tensor(f"{number}.{name}") for name in _TENSORS if name not in _BYTES},
         **{name: file.get_tensor(f"{number}.{name}").numpy().tobytes() for name in _BYTES},
+        deep={kind: (black, white) for kind, (black, white) in deep.items()},
         report=ReadingReport(
             skipped=skipped,
             ignored=report["ignored"],

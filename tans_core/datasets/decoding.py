@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from queue import SimpleQueue
 
+from tans_core.cpus import usable_cpus
 from tans_core.datasets.found import Found
 from tans_core.datasets.pictures import Picture, Rejected, decode, quiet_decoders
 
@@ -35,7 +36,7 @@ def decoded(pictures: Iterable[Found], count: int, image_size: int) -> Generator
         count: how many pictures there are.
         image_size: pixels of the longest side.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cpus()
     waiting: deque[tuple[list[Found], Future[list[_Decoded]]]] = deque()
     stream = iter(pictures)
     with _decoders(cores if count >= PROCESSES_FROM else 0) as idle, ThreadPoolExecutor(cores) as pool:

@@ -11,7 +11,7 @@ from tans_core.datasets.sources.kaggle import kaggle_collections
 from tans_core.datasets.sources.parquet import parquet_collections, starter_collections
 from tans_core.datasets.spec import parse_spec
 from tans_core.datasets.split import Watch, datasets_of, unwatched
-from tans_core.errors import DatasetError, DatasetUnavailable
+from tans_core.errors import DatasetUnavailable, SpecError
 from tans_core.records import ImageDataset
 
 _READERS = {
@@ -84,5 +84,5 @@ def open_dataset(
     found = open_datasets([spec], image_size, cache=cache, watch=watch)
     if len(found) != 1:
         names = ", ".join(dataset.spec for dataset in found)
-        raise DatasetError(f"{spec} gives {len(found)} datasets and one is needed: choose one of {names}")
+        raise SpecError(f"{spec} gives {len(found)} datasets and one is needed: choose one of {names}")
     return found[0]

@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from tans_core.errors import DatasetError
+from tans_core.errors import SpecError
 
 SCHEMES = ("starter", "folder", "parquet", "kaggle")
 KEYS = ("labels", "class", "without", "group")
@@ -65,18 +65,18 @@ def parse_spec(text: str) -> Spec:
     """Take a SPEC apart.
 
     Raises:
-        DatasetError: an unknown scheme, an unknown option, or a value that an option cannot have.
+        SpecError: an unknown scheme, an unknown option, or a value that an option cannot have.
     """
     scheme, colon, rest = text.partition(":")
     if not colon or scheme not in SCHEMES:
-        raise DatasetError(f"{text!r} is no SPEC of a kind that is known: a SPEC is {_FORMS}{_guess_scheme(text)}")
+        raise SpecError(f"{text!r} is no SPEC of a kind that is known: a SPEC is {_FORMS}{_guess_scheme(text)}")
     found = re.search(r"\?(?=[a-z_]+=)", rest)
     place, options = (rest[: found.start()], rest[found.end() :]) if found else (rest, "")
     subfolder = ""
     if scheme == "kaggle":
         place, _, subfolder = place.partition("#")
     if not place:
-        raise DatasetError(f"nothing stands behind {scheme!r}: a SPEC is {_FORMS}")
+        raise SpecError(f"nothing stands behind {scheme!r}: a SPEC is {_FORMS}")
     return Spec(scheme=scheme, place=place, subfolder=subfolder.strip("/"), options=_parse_options(options))
 
 
@@ -93,9 +93,9 @@ def _parse_options(text: str) -> Options:
     for piece in re.split(rf"&(?=(?:{'|'.join(KEYS)})=)", text) if text else []:
         key, _, value = piece.partition("=")
         if key not in KEYS:
-            raise DatasetError(f"unknown option {key!r}: there are {', '.join(KEYS)}{did_you_mean(key, KEYS)}")
+            raise SpecError(f"unknown option {key!r}: there are {', '.join(KEYS)}{did_you_mean(key, KEYS)}")
         if key in values or not value:
-            raise DatasetError(f"option {key!r} must be given once, with a value")
+            raise SpecError(f"option {key!r} must be given once, with a value")
         values[key] = value
     return Options(
         labels=values.get("labels"),
@@ -107,7 +107,7 @@ def _parse_options(text: str) -> Options:
 
 def _class_level(value: str | None) -> str | None:
     if value not in (None, "top", "leaf"):
-        raise DatasetError(f"class={value}: the class is the folder class=top or class=leaf")
+        raise SpecError(f"class={value}: the class is the folder class=top or class=leaf")
     return value
 
 
@@ -116,7 +116,7 @@ def _group(value: str | None) -> tuple[int, int] | None:
         return None
     found = _GROUP.fullmatch(value)
     if not found or int(found[1]) > int(found[2]):
-        raise DatasetError(f"group={value}: a group is named as in group=1of3")
+        raise SpecError(f"group={value}: a group is named as in group=1of3")
     return int(found[1]), int(found[2])
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -17,10 +17,11 @@ import torch
 
 from tans_core.datasets.decoding import decoded
 from tans_core.datasets.found import Collection, some
-from tans_core.datasets.pictures import Picture, Rejected, letterbox
+from tans_core.datasets.pictures import Picture, Rejected
 from tans_core.datasets.spec import Spec, did_you_mean
 from tans_core.datasets.spelling import alike, spelt
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, SpecError
+from tans_core.exported import letterbox, to_bytes
 from tans_core.records import ImageDataset, ReadingReport, Skipped, content_hash
 
 MOST_CLASSES, FEWEST_IMAGES = 20, 5
@@ -50,13 +51,14 @@ class Unstacked:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The images, uint8 (n, C, S, S), a few hundred at a time; each block is overwritten by the next."""
-        scale = _DeepScale(self.pictures)
+        deep = self.dataset.deep
         _, *shape = self.dataset.images.shape
         block = np.empty((min(_BLOCK, len(self.pictures)), *shape), np.uint8)
         for first in range(0, len(self.pictures), _BLOCK):
             pictures = self.pictures[first : first + _BLOCK]
             for square_CSS, picture in zip(block, pictures):
-                letterbox(scale.to_bytes(picture), square_CSS)
+                scaled_CHW = picture.scaled_CHW
+                letterbox(to_bytes(scaled_CHW, *deep[picture.deep]) if picture.deep else scaled_CHW, square_CSS)
             yield block[: len(pictures)]
 
     def stacked(self) -> ImageDataset:
@@ -105,7 +107,7 @@ def datasets_of(collection: Collection, image_size: int, watch: Watch = unwatche
     )
     wanted = collection.spec.options.group
     if wanted is not None and wanted[1] != len(groups):
-        raise DatasetError(f"{collection.spec}: its classes are dealt into {len(groups)} groups, not {wanted[1]}")
+        raise SpecError(f"{collection.spec}: its classes are dealt into {len(groups)} groups, not {wanted[1]}")
     return [
         _dataset(collection, report, names, sides, number, len(groups), image_size)
         for number, names in enumerate(groups, start=1)
@@ -133,7 +135,7 @@ def _without(images: Sequence[_Image], spec: Spec) -> list[_Image]:
     leave_out = {unicodedata.normalize("NFC", name) for name in spec.options.without}
     for name in sorted(leave_out - names):
         near = did_you_mean(name, names) or f"; there are {some(sorted(names))}"
-        raise DatasetError(f"{spec}: without={name}: there is no such class{near}")
+        raise SpecError(f"{spec}: without={name}: there is no such class{near}")
     return [image for image in images if image.class_name not in leave_out]
 
 
@@ -263,6 +265,7 @@ def _dataset(
         train=train,
         validation=validation,
         test=test,
+        deep=_deep([image.picture for image in images]),
         report=report,
         image_hashes=bytes.fromhex("".join(image.picture.image_hash for image in images)),
         paths="\0".join(image.path for image in images).encode("utf-8", "backslashreplace"),
@@ -281,23 +284,19 @@ def _fingerprint(images: Sequence[_Image]) -> str:
     return digest.hexdigest()
 
 
-class _DeepScale:
-    """One scale for the deep pictures of a dataset: the smallest of 8, 10, 12, 14 and 16 bits that holds them all."""
+def _deep(pictures: Sequence[Picture]) -> dict[str, tuple[float, float]]:
+    """Black and white of a dataset's deep pictures, one scale for all of a kind; whole numbers have that of their bits.
 
-    def __init__(self, pictures: Iterable[Picture]) -> None:
-        deep = [picture for picture in pictures if picture.deep]
-        integers = [picture.greatest for picture in deep if picture.deep == "integers"]
-        greatest = max(integers, default=0)
-        self._top = next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if greatest < 2**bits)
-        floats = [picture for picture in deep if picture.deep == "floats"]
-        self._least = min((picture.least for picture in floats), default=0.0)
-        self._span = max((picture.greatest for picture in floats), default=1.0) - self._least or 1.0
-
-    def to_bytes(self, picture: Picture) -> np.ndarray:
-        if not picture.deep:
-            return picture.scaled_CHW
-        least, span = (0.0, self._top) if picture.deep == "integers" else (self._least, self._span)
-        return np.clip(np.rint((picture.scaled_CHW - least) * (255 / span)), 0, 255).astype(np.uint8)
+    Those are the smallest of 8, 10, 12, 14 and 16 that hold them all.
+    """
+    integers, floats = ([each for each in pictures if each.deep == kind] for kind in ("integers", "floats"))
+    found = {}
+    if integers:
+        greatest = max(picture.greatest for picture in integers)
+        found["integers"] = (0.0, next(2.0**bits - 1 for bits in (8, 10, 12, 14, 16) if greatest < 2**bits))
+    if floats:
+        found["floats"] = (min(picture.least for picture in floats), max(picture.greatest for picture in floats))
+    return found
 
 
 class _Skips:

@@ -37,8 +37,7 @@ def make_search_space(name: str, width: float = 1.0, init: Path | None = None, s
         seed: of random starting weights; ofa-lite has none.
 
     Raises:
-        ConfigError: no such space, or not in that width.
-        WeightsError: `init` is no file with such weights.
+        ConfigError: no such space, or not in that width, or `init` is no file with such weights.
     """
     if name not in KEEPERS:
         raise ConfigError(f"there is no search space {name!r}: choose one of {', '.join(KEEPERS)}")

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tans_core.errors import WeightsError
+from tans_core.errors import ConfigError
 from tans_core.records import Architecture
 from tans_core.search_space.costs import CostTable, build_cost_table
 from tans_core.search_space.depthwise import use_fast_depthwise
@@ -151,15 +151,15 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """A state dict from a safetensors file (by its suffix) or from one that torch wrote; nothing is executed.
 
     Raises:
-        WeightsError: no such file, or none that can be read so.
+        ConfigError: no such file, or none that can be read so.
     """
     if not path.is_file():
-        raise WeightsError(f"{path} is no file: give the path of a supernet's weights, or leave them out")
+        raise ConfigError(f"{path} is no file: give the path of a supernet's weights, or leave them out")
     try:
         state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as weights: {brief(error)}") from error
+        raise ConfigError(f"{path} cannot be read as weights: {brief(error)}") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path} holds no tensors by name: it is not a state dict")
+        raise ConfigError(f"{path} holds no tensors by name: it is not a state dict")
     return state

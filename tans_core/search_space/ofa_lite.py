@@ -25,6 +25,7 @@ from torch.nn.functional import conv2d, pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tans_core.errors import ConfigError, WeightsError
+from tans_core.exported import pad_as_tensorflow, same_padding
 from tans_core.records import Architecture
 from tans_core.search_space.elastic import ElasticSearchSpace, brief, read_state
 from tans_core.search_space.topology import Layout
@@ -100,15 +101,6 @@ def lite0_backbone() -> Lite0Backbone:
     return Lite0Backbone()
 
 
-def pad_as_tensorflow(network: nn.Module) -> nn.Module:
-    """Make the strided convolutions pad as TensorFlow's "same" does with an even input; in place, and returned."""
-    for conv in network.modules():
-        if isinstance(conv, nn.Conv2d) and conv.stride == (2, 2):
-            conv.padding = (0, 0)
-            conv.register_forward_pre_hook(_pad_input)
-    return network
-
-
 def _batch_norms_folded(network: nn.Module) -> nn.Module:
     """Put each batch norm into the convolution before it, in place, and return the network: less to compute.
 
@@ -156,7 +148,7 @@ class _SameSeparableConv2d(DynamicSeparableConv2d):
     def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:
         size, channels = kernel_size or self.active_kernel_size, x.size(1)
         filters = self.get_active_filter(channels, size).contiguous()
-        return conv2d(pad(x, _same_padding(size)), filters, stride=self.stride, groups=channels)
+        return conv2d(pad(x, same_padding(size)), filters, stride=self.stride, groups=channels)
 
 
 def _elastic_block(inside: int, outside: int, stride: int) -> ResidualBlock:
@@ -166,16 +158,6 @@ def _elastic_block(inside: int, outside: int, stride: int) -> ResidualBlock:
         layer.depth_conv.conv = _SameSeparableConv2d(layer.depth_conv.conv.max_in_channels, kernels, stride)
     same = stride == 1 and inside == outside
     return ResidualBlock(layer, IdentityLayer(inside, outside) if same else None)
-
-
-def _same_padding(kernel_size: int) -> tuple[int, int, int, int]:
-    before, after = (kernel_size - 2) // 2, (kernel_size - 1) // 2
-    return before, after, before, after
-
-
-def _pad_input(conv: nn.Conv2d, arguments: tuple[Tensor]) -> Tensor:
-    """Forward pre-hook of a strided convolution; a function of the module, so that networks pickle and copy."""
-    return pad(arguments[0], _same_padding(conv.kernel_size[0]))
 
 
 def _penultimate(network: nn.Module, images: Tensor) -> Tensor:
@@ -244,4 +226,4 @@ def _load_supernet(supernet: _LiteSupernet, path: Path) -> None:
     try:
         nn.Module.load_state_dict(supernet, state)
     except RuntimeError as error:
-        raise WeightsError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error
+        raise ConfigError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error

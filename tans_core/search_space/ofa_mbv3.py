@@ -8,7 +8,7 @@ import torch
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from torch import Tensor, nn
 
-from tans_core.errors import ConfigError, WeightsError
+from tans_core.errors import ConfigError
 from tans_core.search_space.elastic import ElasticSearchSpace, brief, draw_weights, read_state
 from tans_core.search_space.topology import Layout
 
@@ -29,8 +29,7 @@ class OfaMobileNetV3(ElasticSearchSpace):
         """Start from an OFA checkpoint at `init`, else from random weights drawn from `seed`.
 
         Raises:
-            ConfigError: a width that OFA does not have.
-            WeightsError: the file is no OFA checkpoint of this width.
+            ConfigError: a width that OFA does not have, or a file that is no OFA checkpoint of this width.
         """
         if width not in _WIDTHS:
             raise ConfigError(f"ofa-mbv3 comes in width 1.0 or 1.2, got {width}")
@@ -73,13 +72,13 @@ def _load_checkpoint(supernet: OFAMobileNetV3, path: Path) -> None:
         sum("num_batches_tracked" not in name for name in names) for names in (state, supernet.state_dict())
     )
     if found != wanted:
-        raise WeightsError(
+        raise ConfigError(
             f"{path} has {found} tensors and an OFA MobileNetV3 checkpoint has {wanted}: "
             f"give the file that OFA publishes as ofa_mbv3_d234_e346_k357_w{supernet.width_mult}"
         )
     try:
         supernet.load_state_dict(state)
     except (AssertionError, ValueError, RuntimeError) as error:
-        raise WeightsError(
+        raise ConfigError(
             f"{path} is no OFA MobileNetV3 checkpoint of width {supernet.width_mult}: {brief(error)}"
         ) from error

@@ -20,6 +20,7 @@ COMMANDS = {
     "zoo verify": (["zoo", "verify", "--zoo", "ZOO"], 0),
     "datasets": (["datasets", "starter:lfw-faces"], 0),
     "wrong usage": (["zoo", "show"], 2),
+    "wrong setting": (["zoo", "show", "--zoo", "http://host/zoo"], 2),
     "no zoo": (["zoo", "show", "--zoo", "ZOO-that-is-none"], 1),
 }
 

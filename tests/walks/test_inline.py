@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,10 +16,10 @@ from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo.show import show_journal, show_zoo
 from pipeline.zoo.verify import verify_zoo
+from tests.trees import encoded, picture
 
 ZOO_DATASETS = ["starter:emoji-food", "starter:lfw-faces", "starter:mnist-digits", "starter:clipart-symbols"]
 QUERY = "starter:optical-digits"
-LOADER = Path(__file__).parents[1] / "core" / "search_space" / "load_exported.py"
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +71,23 @@ def test_the_export_needs_torch_and_ofa_alone(house):
     assert len(config["class_names"]) == 10 and config["preprocessing"]["image_size"] == 32
     assert 0 <= tuned.test_accuracy <= 1 and len(tuned.val_accuracy_by_epoch) == 2
     lines = (
-        "import sys, importlib.util, torch\n"
-        f"spec = importlib.util.spec_from_file_location('loader', {str(LOADER)!r})\n"
-        "loader = importlib.util.module_from_spec(spec); spec.loader.exec_module(loader)\n"
-        f"network = loader.load_exported(loader.Path({str(folder / 'network')!r}))\n"
-        "print(tuple(network(torch.zeros(2, 3, 32, 32)).shape))\n"
+        "import sys\n"
+        "from network.exported import load\n"
+        "network = load('network')\n"
+        "shape = network.network(network.tensor('picture.png')).shape\n"
+        "print(tuple(shape), sum(network.probabilities('picture.png').values()))\n"
         "assert not any(name.split('.')[0] in ('tans_core', 'pipeline') for name in sys.modules)\n"
     )
+    (folder / "picture.png").write_bytes(encoded(picture("anything")))
     done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, cwd=folder)
-    assert done.stdout.strip() == "(2, 10)", done.stderr
+    shape, total = done.stdout.rsplit(maxsplit=1) if done.stdout else (done.stderr, "0")
+    assert shape == "(1, 10)" and float(total) == pytest.approx(1)
 
 
 def test_e20_every_command_gives_one_json_document(house, tmp_path, capfd):
     folder, key = house[0], house[3].entries[0].key
-    zoo, space = str(folder / "zoo"), str(folder / "space")
+    zoo, space, picture_file = str(folder / "zoo"), str(folder / "space"), tmp_path / "picture.png"
+    picture_file.write_bytes(encoded(picture("anything")))
     for arguments in (
         ["datasets", "starter:lfw-faces"],
         ["build-zoo", "--zoo", zoo, "--datasets", *ZOO_DATASETS, "--pairs", "10", "--workers", "0"],
@@ -105,6 +107,7 @@ def test_e20_every_command_gives_one_json_document(house, tmp_path, capfd):
             "1",
             "--overwrite",
         ],
+        ["predict", str(tmp_path / "network"), str(picture_file)],
         ["zoo", "show", "--zoo", zoo],
         ["zoo", "show", "--journal", "--zoo", zoo],
         ["zoo", "verify", "--zoo", zoo],

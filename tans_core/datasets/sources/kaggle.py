@@ -30,7 +30,7 @@ from tans_core.datasets.sources.archive import DamagedArchive, unpack
 from tans_core.datasets.sources.folder import unread_folder
 from tans_core.datasets.sources.layout import nfc
 from tans_core.datasets.spec import Spec, did_you_mean
-from tans_core.errors import DatasetError, DatasetUnavailable
+from tans_core.errors import DatasetError, DatasetUnavailable, SpecError
 
 if TYPE_CHECKING:
     from kagglehub.handle import DatasetHandle
@@ -82,7 +82,7 @@ def _check_pinned(spec: Spec) -> None:
     )
     if competition:
         name = competition[1] or competition[2]
-        raise DatasetError(
+        raise SpecError(
             f"{spec} names no owner, as competitions do: a competition is no dataset and has rules to accept at "
             f"https://www.kaggle.com/c/{name}; {_BY_HAND}. A dataset is {FORM}"
         )
@@ -90,7 +90,7 @@ def _check_pinned(spec: Spec) -> None:
         return
     pinned = re.match(r"([\w-]+/[\w-]+)(/|$)", place, re.ASCII)
     example = f"kaggle:{pinned[1]}/versions/K" if pinned else FORM
-    raise DatasetError(
+    raise SpecError(
         f"{spec} names no fixed version, and a dataset changes under its name: write {example}, K being a number from "
         f"1; the dataset's page on Kaggle shows it"
     )
@@ -373,4 +373,4 @@ def _subfolder(root: Path, spec: Spec) -> Path:
     if nfc(spec.subfolder) in paths:
         return paths[nfc(spec.subfolder)]
     near = did_you_mean(spec.subfolder, paths)
-    raise DatasetError(f"{spec}: no folder {spec.subfolder!r} there; there are {some(paths) or 'none'}{near}")
+    raise SpecError(f"{spec}: no folder {spec.subfolder!r} there; there are {some(paths) or 'none'}{near}")

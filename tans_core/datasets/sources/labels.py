@@ -17,7 +17,7 @@ from tans_core.datasets.found import some
 from tans_core.datasets.sniff import PICTURE_SUFFIXES
 from tans_core.datasets.sources.layout import nfc
 from tans_core.datasets.spec import Spec, did_you_mean
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, SpecError
 
 _TABLES = frozenset((".csv", ".tsv"))
 _SHEETS = frozenset((".xlsx", ".xls", ".ods", ".json", ".jsonl"))  # not read here
@@ -56,7 +56,7 @@ def label_pictures(option: str, root: Path, pictures: Sequence[Path]) -> Labelle
         return _by_name(what, pictures)
     where, colon, what = option.rpartition(":")
     if not colon or "," not in what:
-        raise DatasetError(
+        raise SpecError(
             f"labels={option}: the forms are labels=FILE.csv:IMAGE_COLUMN,LABEL_COLUMN (* for one column a class) "
             f"and labels=name:PATTERN"
         )
@@ -99,9 +99,9 @@ def _by_name(pattern: str, pictures: Sequence[Path]) -> Labelled:
     try:
         compiled = re.compile(pattern)
     except re.error as error:
-        raise DatasetError(f"labels=name:{pattern} is no regular expression: {error}") from error
+        raise SpecError(f"labels=name:{pattern} is no regular expression: {error}") from error
     if not compiled.groups:
-        raise DatasetError(f"labels=name:{pattern} has no group: put the part that is the class in brackets")
+        raise SpecError(f"labels=name:{pattern} has no group: put the part that is the class in brackets")
     found = {picture: compiled.search(nfc(picture.name)) for picture in pictures}
     classes = {picture: match[1] for picture, match in found.items() if match and match[1]}
     return Labelled(classes, tuple(picture for picture in pictures if picture not in classes), ())
@@ -111,7 +111,7 @@ def _by_table(where: str, columns: str, root: Path, pictures: Sequence[Path]) ->
     path = root / where
     if not path.is_file():
         there = [each.relative_to(root).as_posix() for each in root.rglob("*") if each.suffix.lower() in _TABLES]
-        raise DatasetError(
+        raise SpecError(
             f"labels={where}: no such file in {root}; tables there: {some(there) or 'none'}{did_you_mean(where, there)}"
         )
     header, rows = _read_table(path)
@@ -214,9 +214,7 @@ def _columns(where: str, columns: str, header: Sequence[str]) -> tuple[int, _Lab
     if pairs[-1][1] == "*" and image in header:
         return header.index(image), partial(_labels_marked, where, header, header.index(image))
     wrong = next(name for name in pairs[0] if name not in header and name != "*")
-    raise DatasetError(
-        f"{where} has no column {wrong!r}: its columns are {some(header, 20)}{did_you_mean(wrong, header)}"
-    )
+    raise SpecError(f"{where} has no column {wrong!r}: its columns are {some(header, 20)}{did_you_mean(wrong, header)}")
 
 
 def _label_in(column: int, row: Sequence[str]) -> list[str]:

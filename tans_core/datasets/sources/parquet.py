@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from tans_core.datasets.found import Collection, Found, Stamp, Unread, own_split, some
 from tans_core.datasets.sources.layout import nfc, split_of
 from tans_core.datasets.spec import Spec, did_you_mean
-from tans_core.errors import DatasetError
+from tans_core.errors import DatasetError, SpecError
 
 STARTER = Path(__file__).parents[1] / "starter"
 _ROWS = 512  # read at a time
@@ -34,7 +34,7 @@ def starter_collections(spec: Spec) -> list[Unread]:
     """The small datasets that come with the package, by name or all.
 
     Raises:
-        DatasetError: there is none of that name.
+        SpecError: there is none of that name.
     """
     _refuse_folder_options(spec)
     there = {path.stem: path for path in sorted(STARTER.glob("*.parquet"))}
@@ -42,7 +42,7 @@ def starter_collections(spec: Spec) -> list[Unread]:
         return [_unread(replace(spec, place=name), [path]) for name, path in there.items()]
     if spec.place not in there:
         names = ", ".join(there)
-        raise DatasetError(f"no starter dataset {spec.place!r}: there are {names}{did_you_mean(spec.place, there)}")
+        raise SpecError(f"no starter dataset {spec.place!r}: there are {names}{did_you_mean(spec.place, there)}")
     return [_unread(spec, [there[spec.place]])]
 
 
@@ -73,7 +73,7 @@ def parquet_collections(spec: Spec) -> list[Unread]:
 def _refuse_folder_options(spec: Spec) -> None:
     for key, value in (("labels", spec.options.labels), ("class", spec.options.class_level)):
         if value:
-            raise DatasetError(
+            raise SpecError(
                 f"{spec}: {key}= is for pictures in folders (folder: and kaggle:); {spec.scheme}: takes its classes "
                 f"from the file and knows without= and group="
             )

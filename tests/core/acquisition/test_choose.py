@@ -190,6 +190,17 @@ def test_what_the_fit_found_is_what_a_decision_uses():
     assert predicted_std[1] < 0.5 * predicted_std[0]
 
 
+@pytest.mark.parametrize("beside", [[], DATASETS[:2]], ids=["empty zoo", "zoo of others"])
+@pytest.mark.parametrize("name", CHOOSERS)
+def test_a_build_that_was_stopped_before_it_had_a_dataset_has_nothing_to_propose(name: str, beside: list):
+    chooser = make_chooser(name, [], beside, LARGE, 64, seed=0)
+    for dataset in beside:
+        for topology in networks(6):
+            chooser.observe(trained(Candidate(dataset.fingerprint, topology), LARGE))
+    assert chooser.propose(0, []) is None and chooser.propose(30, []) is None
+    chooser.close()
+
+
 def test_an_unknown_chooser_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"'best'.*hypervolume, random"):
         make_chooser("best", DATASETS, [], LARGE, 64, 0)

@@ -57,6 +57,16 @@ def test_no_process_is_left(stop):
     assert {child.pid for child in psutil.Process().children()} == before
 
 
+def test_processes_are_as_many_as_the_cpus_that_may_be_used(monkeypatch):
+    cpus = (os.cpu_count() or 1) + 1
+    monkeypatch.setattr("tans_core.datasets.decoding.usable_cpus", lambda: cpus)
+    before = {child.pid for child in psutil.Process().children()}
+    stream = decoded(SOUND, PROCESSES_FROM, 8)
+    next(stream)
+    assert len({child.pid for child in psutil.Process().children()} - before) == cpus
+    stream.close()
+
+
 def test_nothing_is_imported_from_the_folder_one_stands_in(tmp_path, monkeypatch):
     for name in ("PIL", "numpy", "pickle", "tans_core"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')")

@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from tans_core.datasets.opening import open_dataset
-from tans_core.datasets.pictures import Picture, Rejected, decode, letterbox, quiet_decoders
+from tans_core.datasets.pictures import Picture, Rejected, decode, quiet_decoders
+from tans_core.exported import letterbox
 from tests.trees import encoded, picture, plant, several
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 
-from tans_core.errors import ConfigError, WeightsError
+from tans_core.errors import ConfigError
 from tans_core.search_space import make_search_space
 
 
@@ -82,12 +82,12 @@ def test_files_that_are_no_checkpoint_are_refused(checkpoint, ofa_supernet, tmp_
         "renamed": "is no OFA MobileNetV3 checkpoint",
     }
     for name, reason in reasons.items():
-        with pytest.raises(WeightsError, match=reason):
+        with pytest.raises(ConfigError, match=reason):
             make_search_space("ofa-mbv3", init=tmp_path / name)
 
 
 def test_a_checkpoint_of_another_width_is_refused(checkpoint):
-    with pytest.raises(WeightsError, match=r"no OFA MobileNetV3 checkpoint of width 1\.2"):
+    with pytest.raises(ConfigError, match=r"no OFA MobileNetV3 checkpoint of width 1\.2"):
         make_search_space("ofa-mbv3", width=1.2, init=checkpoint)
 
 

@@ -17,7 +17,7 @@ from pipeline.reading.read import read_dataset
 from pipeline.running.threads import usable_cpus
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.describe import describe
-from tans_core.errors import ConfigError, DatasetError, ZooError
+from tans_core.errors import ConfigError, DatasetError
 from tans_core.search_space import make_search_space
 from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, evaluate
@@ -222,7 +222,7 @@ def test_weights_that_somebody_trained_further_are_not_overwritten(zoo, key, sid
 
 @pytest.mark.parametrize("row", ["ffff", "", "start:", "start:ffff", "random:KEY", "KEY:start", "KEYx"])
 def test_a_row_that_is_unknown_or_malformed_creates_nothing(zoo, key, sides, tmp_path, row):
-    with pytest.raises(ZooError, match=r"no row|names no row"):
+    with pytest.raises(ConfigError, match=r"no row|names no row"):
         fine_tune(sides, zoo.uri, row.replace("KEY", key), tmp_path / "a" / "network")
     assert list(tmp_path.iterdir()) == []
 
@@ -232,7 +232,7 @@ def test_a_row_that_is_ambiguous_creates_nothing(world_zoo, sides, tmp_path):
     digits = [row.key[0] for row in world_zoo.snapshot().rows]
     several = next(digit for digit in digits if digits.count(digit) > 1)
     for row in (several, f"start:{several}"):
-        with pytest.raises(ZooError, match=f"rows whose keys begin with '{several}'"):
+        with pytest.raises(ConfigError, match=f"rows whose keys begin with '{several}'"):
             fine_tune(sides, world_zoo.uri, row, tmp_path / "network")
     assert list(tmp_path.iterdir()) == []
 
@@ -245,7 +245,7 @@ def test_a_row_that_is_ambiguous_creates_nothing(world_zoo, sides, tmp_path):
         ({"batch_size": 1}, "batch size must be at least 2"),
         ({"image_size": 50}, "--image-size must be a multiple of 32, got 50"),
         ({"image_size": 0}, "--image-size must be a multiple of 32, got 0"),
-        ({"seed": -1}, "--seed must be 0 or above, got -1"),
+        ({"seed": -1}, "--seed must be a whole number from 0 to 9223372036854775807, got -1"),
         ({"threads": 0}, "--threads must lie between 1 and"),
         ({"init": Path("supernet.pth")}, "--init goes with --row start:KEY alone"),
     ],

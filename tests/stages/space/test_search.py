@@ -192,7 +192,7 @@ def test_e7_a_space_answers_wherever_zoo_and_space_lie_and_says_what_it_has_not_
 def test_a_space_of_another_zoo_is_refused(house, tmp_path):
     spec, _, space = house
     other = Zoo.create(tmp_path / "other", replace(SETTINGS, schema=Zoo.SCHEMA_VERSION, zoo_id="99" * 16))
-    with pytest.raises(SpaceError, match=r"learned over the zoo 5e5e.* is 9999.*tans meta-train"):
+    with pytest.raises(ConfigError, match=r"learned over the zoo 5e5e.* is 9999.*tans meta-train"):
         search(spec, other.uri, space)
 
 

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from zoo_examples import DATASETS, new_zoo, outcome
 
 import pipeline.zoo.table
@@ -17,11 +18,12 @@ def lost_answer(monkeypatch: pytest.MonkeyPatch):
     """The next write to a table arrives, and the store's answer does not."""
     write, lost = pipeline.zoo.table.write_deltalake, []
 
-    def write_and_lose(*arguments, **rest):
-        write(*arguments, **rest)
-        if not lost:
-            lost.append(True)
-            raise OSError("the connection was cut")
+    def write_and_lose(table, *arguments, **rest):
+        if lost:
+            return write(table, *arguments, **rest)
+        lost.append(True)
+        write(DeltaTable(table.table_uri), *arguments, **rest)  # what is in hand knows nothing of it
+        raise OSError("the connection was cut")
 
     def cut() -> None:
         monkeypatch.setattr(pipeline.zoo.table, "write_deltalake", write_and_lose)

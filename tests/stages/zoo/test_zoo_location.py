@@ -8,7 +8,7 @@ from zoo_examples import DATASETS, new_zoo, outcome
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.location import locate
-from tans_core.errors import ZooError
+from tans_core.errors import ConfigError
 
 
 def test_e8_spellings_of_a_name_are_one_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -53,7 +53,7 @@ def test_e8_a_zoo_lives_in_a_folder_of_that_name(tmp_path: Path, name: str):
     ],
 )
 def test_e8_a_name_that_delta_cannot_take_is_refused_with_the_character(tmp_path: Path, name: str, found: str):
-    with pytest.raises(ZooError) as refusal:
+    with pytest.raises(ConfigError) as refusal:
         Zoo.exists(tmp_path / name)
     assert f"holds {found}".replace("\\\\", "\\") in str(refusal.value)
     assert not (tmp_path / name).exists()
@@ -61,7 +61,7 @@ def test_e8_a_name_that_delta_cannot_take_is_refused_with_the_character(tmp_path
 
 @pytest.mark.parametrize("uri", ["", "  ", "http://host/zoo", "memory://zoo"])
 def test_what_is_no_place_for_a_zoo_is_refused(uri: str):
-    with pytest.raises(ZooError, match="give a folder"):
+    with pytest.raises(ConfigError, match="give a folder"):
         locate(uri)
 
 
@@ -70,5 +70,5 @@ def test_an_object_store_is_located_with_its_options_and_not_taken_yet(monkeypat
     place = locate("s3://bucket/zoos/one/")
     assert (place.uri, place.table("rows")) == ("s3://bucket/zoos/one", "s3://bucket/zoos/one/rows")
     assert place.storage_options["AWS_REGION"] == "eu-central-1"
-    with pytest.raises(ZooError, match="object store"):
+    with pytest.raises(ConfigError, match="object store"):
         Zoo.open("s3://bucket/zoos/one/")

@@ -12,7 +12,7 @@ from zoo_examples import DATASET, DATASETS, SETTINGS, dataset_record, new_zoo, o
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import Latency
-from tans_core.errors import ZooError
+from tans_core.errors import ConfigError, ZooError
 from tans_core.records import content_hash
 
 
@@ -219,7 +219,7 @@ def test_a_place_without_a_zoo_is_refused(tmp_path: Path):
 
 def test_a_folder_with_other_things_does_not_become_a_zoo(tmp_path: Path):
     (tmp_path / "thesis.tex").write_text("")
-    with pytest.raises(ZooError, match=r"holds 'thesis\.tex'"):
+    with pytest.raises(ConfigError, match=r"holds 'thesis\.tex'"):
         Zoo.create(tmp_path, SETTINGS)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
