@@ -2,7 +2,8 @@
 
 The retrieved row of an 80-pair zoo over `meta-train` is fine-tuned beside the same architecture from the zoo's
 starting weights and from random ones. Each side takes the better of the same two rates by validation; test is read
-for what was chosen. Every run is kept in a file of lines: the same command goes on where it was stopped.
+for what was chosen. Beside them what people do without us: ridge regression on EfficientNet-Lite0's frozen features.
+Every run is kept in a file of lines: the same command goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from pipeline.running.progress import say
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
-from tans_core.cross_modal.features import keeps_class_when_mirrored
+from tans_core.cross_modal.features import features_of, keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
+from tans_core.evaluation.frozen import ridge_predictions
 from tans_core.evaluation.starts import run_from
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.recipe import Recipe
 
-PAIRS, IMAGE_SIZE = 80, 64
+PAIRS, IMAGE_SIZE, FROZEN_SIZE = 80, 64, 96
 RATES = (0.015, 0.04)
 SEEDS = (0, 1, 2)
 SIDES = (("retrieved", 5), ("start", 5), ("random", 5), ("random", 15))
@@ -73,6 +75,20 @@ def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
     return {**asdict(task), **asdict(run), "dataset": dataset.name, "from_dataset": row.dataset_name}
 
 
+def frozen_ridge(spec: str) -> tuple[str, float]:
+    """Name of a dataset, and test accuracy in percent of ridge regression on frozen features."""
+    dataset, backbone = open_dataset(spec, IMAGE_SIZE), lite0_backbone()
+    features_ND = features_of(dataset.images, backbone, (FROZEN_SIZE, FROZEN_SIZE))
+    predicted_N = ridge_predictions(
+        features_ND[dataset.train],
+        dataset.labels[dataset.train],
+        features_ND[dataset.validation],
+        dataset.labels[dataset.validation],
+        features_ND[dataset.test],
+    )
+    return dataset.name, 100 * (predicted_N == dataset.labels[dataset.test]).double().mean().item()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/ and meta-test/")
@@ -107,7 +123,9 @@ def main() -> None:
             file.flush()
             done[waiting[future]] = result
             say(f"{number} of {len(missing)}: {result['dataset']} {result['start']} {result['epochs']} epochs")
-    write(given.out / "meta-test.json", summary([done[task] for task in tasks]))
+    frozen = dict(map(frozen_ridge, specs))
+    beside = {"frozen_ridge_mean": _mean(list(frozen.values())), "frozen_ridge": frozen, "frozen_size": FROZEN_SIZE}
+    write(given.out / "meta-test.json", {**summary([done[task] for task in tasks]), **beside})
 
 
 def _read(lines: Path) -> dict[Task, dict[str, Any]]:

@@ -78,17 +78,19 @@ def _limits() -> dict[str, str]:
 
 
 def _start(cpus: int, neutral: Path, found: Places):
-    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried again within the grown limit."""
+    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried again within the grown limit,
+    then without the dashboard, which is most of what starts."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
-    before, began_s = _sessions(folder), time.monotonic()
+    before, began_s, dashboard = _sessions(folder), time.monotonic(), None  # True would be an error without one
     while True:
         try:
-            info = _init(cpus, neutral, folder, found)
+            info = _init(cpus, neutral, folder, found, dashboard)
             break
         except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
             _end_half_started(error)
             if (load := machine_load()) >= BUSY and time.monotonic() - began_s < RAYS_LIMIT_S * load / 2:
                 say(f"Ray did not come up on a machine with {load:.1f} times its work ({reason(error)}): once more")
+                dashboard = False
                 continue
             raise PoolError(
                 f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, before)])}): "
@@ -102,12 +104,12 @@ def _start(cpus: int, neutral: Path, found: Places):
     return info
 
 
-def _init(cpus: int, neutral: Path, folder: Path, found: Places):
+def _init(cpus: int, neutral: Path, folder: Path, found: Places, dashboard: bool | None):
     with said_when_slow("Ray to start", RAYS_LIMIT_S, machine_load):
         return ray.init(
             address="local",
             num_cpus=cpus,
-            include_dashboard=None,  # True would end in an error where it does not come up
+            include_dashboard=dashboard,
             logging_level=logging.CRITICAL,  # what goes wrong is said by us, in a line
             log_to_driver=False,
             namespace="tans",

@@ -43,7 +43,7 @@ class SpaceIdentity:
     seed: int
     workers: int
     config: dict[str, Any]  # asdict(SpaceConfig)
-    threads: int = 1  # of torch
+    threads: int  # of torch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -161,7 +161,7 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _identity(config: Mapping[str, Any]) -> SpaceIdentity:
-    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__ if name in config})
+    return SpaceIdentity(**{name: config[name] for name in SpaceIdentity.__dataclass_fields__})
 
 
 def _names_of_tensors(path: Path) -> list[str]:

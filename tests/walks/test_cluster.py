@@ -72,7 +72,7 @@ class Cluster:
 
     def submit(self, *command: str) -> str:
         done = subprocess.run(
-            [RAY, "job", "submit", "--", *command], env=self.environment, capture_output=True, text=True, timeout=400
+            [RAY, "job", "submit", "--", *command], env=self.environment, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

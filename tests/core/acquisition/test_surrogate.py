@@ -80,19 +80,19 @@ def test_a_label_is_as_far_below_chance_at_most_as_perfect_is_above(correct: int
 
 
 def test_a_dataset_far_below_its_chance_does_not_spoil_the_others():
+    # Right in half of all cases where chance is 0.99: what is expected of a dataset without rows stays as sure.
     rare = replace(DATASETS[5], chance=0.99)
     labeller, encoder = Labeller(rare.chance), PairEncoder([*DATASETS[:5], rare], SPACE, 64)
-    rows, new = trained_pairs(40, datasets=5), trained_pairs(40, datasets=5, seed=1)
     topologies = [tuple(each) for each in SPACE.sample(6, torch.Generator().manual_seed(2)).tolist()]
     useless = encoder.labelled([5] * 6, topologies, *zip(*[labeller.label(30, 60) for _ in range(6)]))
+    X_CF = encoder.encode(torch.full((6,), 4), torch.tensor(topologies))
 
-    def error(labels: LabelledPairs) -> float:
-        posterior = condition(
-            fit(encoder.design, labels.X_NF, labels.labels), encoder.design, labels.X_NF, labels.labels
-        )
-        return float((posterior.means(new.X_NF) - new.labels.scaled_N).square().mean())
+    def std(rows: LabelledPairs) -> float:
+        fitted = fit(encoder.design, rows.X_NF, rows.labels)
+        return float(predicted(condition(fitted, encoder.design, rows.X_NF, rows.labels), X_CF)[1].mean())
 
-    assert error(rows + useless) < 1.1 * error(rows)
+    rows = trained_pairs(40, datasets=4)
+    assert std(rows + useless) < 1.5 * std(rows)
 
 
 HYPERPARAMETERS = Hyperparameters(

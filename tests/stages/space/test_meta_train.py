@@ -118,7 +118,7 @@ def test_e12_e13_a_signal_stops_it_cleanly_with_how_to_go_on(zoo, tmp_path, numb
     process = _popen(["-m", "pipeline.cli", "meta-train", "--zoo", zoo, "--out", str(out)])
     _wait_for(out / "training", "*/state.safetensors", process)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=500)[1]
     assert process.returncode == status, said
     assert "the same command goes on from here" in said and "Traceback" not in said
     assert list((out / "training").glob("*/state.safetensors")) and not (out / "config.json").exists()
@@ -192,17 +192,6 @@ def test_torch_has_one_thread_unless_more_are_asked_for(zoo, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_space_made_before_threads_were_kept_was_made_by_one(unbroken, zoo, tmp_path, capsys):
-    out = tmp_path / "space"
-    shutil.copytree(unbroken[0], out)
-    for name in ("config.json", "metrics.json"):
-        content = json.loads((out / name).read_text())
-        content.pop("threads", None) or content["summary"].pop("threads")
-        (out / name).write_text(json.dumps(content))
-    assert meta_train(zoo, out, config=CONFIG).threads == 1
-    assert "nothing to do" in capsys.readouterr().err
-
-
 def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
     out = tmp_path / "space"
     shutil.copytree(unbroken[0], out)
@@ -256,7 +245,7 @@ def test_e14_e15_two_workers_train_one_space_killed_in_the_middle_and_resumed(zo
     try:
         assert not (out / "config.json").exists()
         again = _start(zoo, out, 2, config)
-        said = again.communicate(timeout=300)[1]
+        said = again.communicate(timeout=500)[1]
         assert again.returncode == 0 and "going on at step" in said, said
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["summary"]["workers"] == 2
@@ -286,7 +275,7 @@ def _popen(arguments: list[str]) -> subprocess.Popen:
 
 
 def _wait_for(folder: Path, pattern: str, process: subprocess.Popen, holding: str = "") -> Path:
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + 500
     while time.monotonic() < ends and process.poll() is None:
         found = list(folder.glob(pattern))
         if found and holding in found[0].read_text(errors="replace"):
