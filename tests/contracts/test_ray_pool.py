@@ -47,6 +47,8 @@ def test_e26_workers_that_are_all_lost_for_good_end_the_build(space):
     ray.kill(pool._workers[0].actor)  # for good: Ray does not start it again
     lost = pool.next_outcome(30.0)
     assert lost is not None and lost.failure is not None and lost.failure.kind == "WorkerLost"
-    with pytest.raises(PoolError, match=r"all 1 workers died and none came back within \d+ s.*the same command goes on"):
+    with pytest.raises(
+        PoolError, match=r"all 1 workers died and none came back within \d+ s.*the same command goes on"
+    ):
         pool.next_outcome(60.0)
     pool.close()
