@@ -33,7 +33,7 @@ test: setup
 trials: setup
 	$(BIN)/python -m pytest -m slow -p tests.trials_report
 
-# Forty mistakes, planted one by one in a copy: does the test that each names notice it?
+# Some 240 mistakes, planted one by one in a copy: does the test that each names notice it?
 mutants: setup
 	$(BIN)/python -m benchmarks.mutants
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import ray.util
 
 from pipeline.on_ray.messages import reason
+from pipeline.running.progress import say
 from tans_core.errors import PoolError
 
 LONGEST_SOCKET = 107  # bytes of a path, the system's limit
@@ -45,7 +46,8 @@ def check_machine() -> None:
         PoolError: something is missing, each with its own way out.
     """
     check_ports()
-    places()
+    for line in places().said:
+        say(line)
 
 
 def places(others: Sequence[str] = OTHER_FOLDERS, shared_bytes: int | None = -1) -> Places:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -78,19 +77,18 @@ def _limits() -> dict[str, str]:
 
 
 def _start(cpus: int, neutral: Path, found: Places):
-    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried again within the grown limit,
-    then without the dashboard, which is most of what starts."""
+    """Our own Ray, with a dashboard where one comes up. On a busy machine it is tried three times, at last without the
+    dashboard, which is most of what starts."""
     folder = neutral / "ray" if found.ray_inside else found.parent / "ray"
-    before, began_s, dashboard = _sessions(folder), time.monotonic(), None  # True would be an error without one
+    before, tries = _sessions(folder), [None, False, False]  # True would end in an error where none comes up
     while True:
         try:
-            info = _init(cpus, neutral, folder, found, dashboard)
+            info = _init(cpus, neutral, folder, found, tries.pop(0))
             break
         except Exception as error:  # whatever Ray meets: a full disk, no sockets, no memory
             _end_half_started(error)
-            if (load := machine_load()) >= BUSY and time.monotonic() - began_s < RAYS_LIMIT_S * load / 2:
+            if tries and (load := machine_load()) >= BUSY:
                 say(f"Ray did not come up on a machine with {load:.1f} times its work ({reason(error)}): once more")
-                dashboard = False
                 continue
             raise PoolError(
                 f"Ray cannot be started on this machine ({'; '.join([reason(error), *_last_words(folder, before)])}): "

@@ -29,9 +29,9 @@ from tans_core.search_space.ofa_lite import LITE0_SHA256
 class MetaTrainSummary:
     """What `tans meta-train --json` prints. Ranks are over many draws of one row of each dataset, from test images.
 
-    `predictor_mse` is the squared error of predicted accuracies (0 to 1) for datasets known, from images unknown;
-    `predictor_mse_left_out` for datasets whose sources the predictor never saw (None below three sources); each beside
-    the error of always predicting the mean.
+    `predictor_mse` is the squared error of predicted accuracies (0 to 1), judged on test counts, for datasets known,
+    from images unknown; `predictor_mse_left_out` for datasets whose sources the predictor never saw (None below three
+    sources); each beside the error of always predicting the mean of the labels.
     """
 
     rows: int

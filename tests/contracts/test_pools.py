@@ -52,7 +52,7 @@ def expected(space, datasets):
 
 
 def _drain(pool, jobs) -> list[Outcome]:
-    waiting, outcomes, ends = list(jobs), [], time.monotonic() + 120
+    waiting, outcomes, ends = list(jobs), [], time.monotonic() + 500
     while len(outcomes) < len(jobs) and time.monotonic() < ends:
         while waiting and pool.free():
             pool.submit(waiting.pop(0))

@@ -32,7 +32,7 @@ def test_e1_workers_that_a_busy_cluster_cannot_give_end_the_wait_with_both_numbe
 
     neighbour = ray.remote(num_cpus=1)(Neighbour).remote()
     ray.get(neighbour.ready.remote())
-    with pytest.raises(PoolError, match=r"not all of 1 workers.*after 2 s; of the cluster's 1 CPUs 0 are free"):
+    with pytest.raises(PoolError, match=r"not all of 1 workers.*after \d+ s; of the cluster's 1 CPUs 0 are free"):
         RayPool({}, space, workers=1, gpus_per_worker=0.0, up_limit_s=2.0)
     ray.kill(neighbour)
 
@@ -47,6 +47,8 @@ def test_e26_workers_that_are_all_lost_for_good_end_the_build(space):
     ray.kill(pool._workers[0].actor)  # for good: Ray does not start it again
     lost = pool.next_outcome(30.0)
     assert lost is not None and lost.failure is not None and lost.failure.kind == "WorkerLost"
-    with pytest.raises(PoolError, match=r"all 1 workers died and none came back within 2 s.*the same command goes on"):
+    with pytest.raises(
+        PoolError, match=r"all 1 workers died and none came back within \d+ s.*the same command goes on"
+    ):
         pool.next_outcome(60.0)
     pool.close()

@@ -72,7 +72,7 @@ class Cluster:
 
     def submit(self, *command: str) -> str:
         done = subprocess.run(
-            [RAY, "job", "submit", "--", *command], env=self.environment, capture_output=True, text=True, timeout=400
+            [RAY, "job", "submit", "--", *command], env=self.environment, capture_output=True, text=True, timeout=500
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -170,10 +170,14 @@ def environment(monkeypatch, tmp_path) -> pytest.MonkeyPatch:
 
 def _join(address: str) -> None:
     """Until a worker there has answered."""
-    before = dict(os.environ)
+    before = _rays_variables()
     with ray_session(address, cpus=1):
         RayPool({}, None, workers=1, gpus_per_worker=0.0).close()  # type: ignore[arg-type]
-    assert dict(os.environ) == before
+    assert _rays_variables() == before
+
+
+def _rays_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
 
 
 def _refused(address: str, zoo: Path) -> str:

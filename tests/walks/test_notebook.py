@@ -25,7 +25,7 @@ def test_the_tour_of_a_zoo(tmp_path, monkeypatch):
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "commit it without outputs"
     notebook.cells.append(nbformat.v4.new_code_cell(DRAWN))
-    NotebookClient(notebook, timeout=300).execute()
+    NotebookClient(notebook, timeout=500).execute()
     texts = [output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])]
     assert any("9 networks over 2 datasets" in text for text in texts)
     pictures = [

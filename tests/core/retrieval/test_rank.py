@@ -46,7 +46,7 @@ def test_the_nearest_source_is_first_however_easy_the_others_were():
 
 
 def test_of_two_rows_of_one_dataset_the_more_accurate_comes_first():
-    rows = Rows(("a", "near", 0.95, 0.5, 0.6), ("b", "near", 0.6, 0.51, 0.6), ("c", "far", 0.59, 0.2, 0.6))
+    rows = Rows(("a", "near", 0.95, 0.5, 0.6), ("b", "near", 0.6, 0.51, 0.6), ("c", "far", 0.7, 0.2, 0.6))
     assert rows.order() == "b a c"
 
 

@@ -203,11 +203,11 @@ def test_e12_e13_a_build_in_this_process_gives_its_pair_up_and_says_how_to_go_on
     command = [sys.executable, "-m", "pipeline.cli", "build-zoo", "--zoo", str(tmp_path / "zoo"), "--workers", "0"]
     command += ["--datasets", *SPECS, "--preset", "smoke", "--pairs", "500", "--json", "-"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    ends = time.monotonic() + 120
+    ends = time.monotonic() + 500
     while time.monotonic() < ends and not (Zoo.exists(tmp_path / "zoo") and Zoo.open(tmp_path / "zoo").row_count()):
         time.sleep(0.2)
     process.send_signal(number)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=500)
     assert process.returncode == (0 if number == signal.SIGTERM else 130), errors
     assert "the same command goes on from here" in errors and "Traceback" not in errors
     assert json.loads(output)["stopped_by"] == signal.Signals(number).name

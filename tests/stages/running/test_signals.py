@@ -65,7 +65,7 @@ def test_a_closed_terminal_ends_a_build_as_sigterm_does():
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(lines)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stdout.readline() == "at work\n"
     process.send_signal(signal.SIGHUP)
-    assert process.communicate(timeout=60)[0] == "SIGHUP 0\n"
+    assert process.communicate(timeout=500)[0] == "SIGHUP 0\n"
 
 
 IGNORING = """
@@ -138,7 +138,7 @@ def test_e13_the_second_ctrl_c_leaves_at_once(first):
     assert "press Ctrl-C to leave at once" in said
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1]
+    errors = process.communicate(timeout=500)[1]
     assert (process.returncode, errors) == (130, "")
 
 

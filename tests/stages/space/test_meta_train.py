@@ -118,7 +118,7 @@ def test_e12_e13_a_signal_stops_it_cleanly_with_how_to_go_on(zoo, tmp_path, numb
     process = _popen(["-m", "pipeline.cli", "meta-train", "--zoo", zoo, "--out", str(out)])
     _wait_for(out / "training", "*/state.safetensors", process)
     process.send_signal(number)
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=500)[1]
     assert process.returncode == status, said
     assert "the same command goes on from here" in said and "Traceback" not in said
     assert list((out / "training").glob("*/state.safetensors")) and not (out / "config.json").exists()
@@ -245,7 +245,7 @@ def test_e14_e15_two_workers_train_one_space_killed_in_the_middle_and_resumed(zo
     try:
         assert not (out / "config.json").exists()
         again = _start(zoo, out, 2, config)
-        said = again.communicate(timeout=300)[1]
+        said = again.communicate(timeout=500)[1]
         assert again.returncode == 0 and "going on at step" in said, said
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["summary"]["workers"] == 2
@@ -275,7 +275,7 @@ def _popen(arguments: list[str]) -> subprocess.Popen:
 
 
 def _wait_for(folder: Path, pattern: str, process: subprocess.Popen, holding: str = "") -> Path:
-    ends = time.monotonic() + 180
+    ends = time.monotonic() + 500
     while time.monotonic() < ends and process.poll() is None:
         found = list(folder.glob(pattern))
         if found and holding in found[0].read_text(errors="replace"):

@@ -54,7 +54,7 @@ def silent_port() -> Iterator[str]:
 
 
 def wait_until(happened: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 120
+    give_up = time.monotonic() + 500
     while not happened():
         assert time.monotonic() < give_up, "it never came"
         time.sleep(0.01)
