@@ -231,7 +231,7 @@ def test_a_zoo_with_starting_weights_of_its_own_is_verified_with_them(tmp_path, 
     zoo = str(tmp_path / "zoo")
     _build(zoo, init=tmp_path / "mine.safetensors", pairs=1)
     verify = ["zoo", "verify", "--zoo", zoo, "--retrain", "1"]
-    assert run(verify) == 1
+    assert run(verify) == 2
     assert "give the --init it was begun with" in capfd.readouterr().err
     assert run([*verify, "--init", str(tmp_path / "mine.safetensors")]) == 0
     assert "1 rows trained again" in capfd.readouterr().out
