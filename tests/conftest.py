@@ -1,8 +1,13 @@
 """What all tests share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
+
+for number, usual in ((signal.SIGHUP, signal.SIG_DFL), (signal.SIGINT, signal.default_int_handler)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # under nohup, or in a shell's background: ours would heed it
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,6 +1,7 @@
 """An exported network gives outside what it gives here, and the file beside it reads pictures as training did."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -227,7 +228,8 @@ def test_a_network_that_was_loaded_where_it_stands_may_still_be_replaced(lite, t
     folder = Path(shutil.copytree(lite[0] / "network", tmp_path / "network"))
     seal(folder)
     load_it = "from network.exported import load; load('network')"
-    subprocess.run([sys.executable, "-c", load_it], cwd=tmp_path, check=True)
+    keeps_bytecode = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    subprocess.run([sys.executable, "-c", load_it], cwd=tmp_path, env=keeps_bytecode, check=True)
     assert (folder / "__pycache__").is_dir()
     assert {path.name for path in refuse_foreign(folder, is_of_network)} == {
         "config.json",

@@ -65,7 +65,7 @@ def test_a_build_names_a_copy_too(tmp_path, capfd):
 
 def test_a_sheet_that_cannot_be_written(tmp_path, capfd):
     root = plant(tmp_path / "set", {"cats/": several("c", 5), "dogs/": several("d", 5)})
-    assert run(["datasets", f"folder:{root}", "--pictures", str(tmp_path / "gone" / "sheet.png")]) == 1
+    assert run(["datasets", f"folder:{root}", "--pictures", str(tmp_path / "gone" / "sheet.png")]) == 2
     assert str(Path("gone") / "sheet.png") in capfd.readouterr().err
 
 

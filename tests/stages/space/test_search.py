@@ -258,7 +258,7 @@ def test_pictures_of_the_query_that_are_in_the_zoo_are_counted_and_said(house, t
     found = search(spec, store.uri, space)
     assert found.known_pictures == {"zebras": 24, "fences (bbbbbb)": 5, "fences (cccccc)": 2}
     said = capsys.readouterr().err
-    assert "24 of your 24 pictures are in zebras" in said and "5 of your 24 pictures are in fences (bbbbbb)" in said
+    assert "24 of your 36 pictures are in zebras" in said and "5 of your 36 pictures are in fences (bbbbbb)" in said
     assert "5 datasets of the zoo were recorded before" in said
     assert search(*house).known_pictures == {}
 
