@@ -1,4 +1,4 @@
-"""Which recipe of fine-tuning gains at equal seconds? Candidates on left-out datasets of `meta-train`, nothing else read.
+"""Which recipe of fine-tuning gains at equal seconds? Candidates on left-out datasets of `meta-train` alone.
 
 Each candidate differs from the one it is compared with in one thing. All start from EfficientNet-Lite0's ImageNet
 weights, as the smallest subnet and as a random one, and learn at most `MOST_TRAIN` images. Each takes the better of
@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from benchmarks.machine import write
 from pipeline.running.progress import say
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
@@ -152,7 +152,7 @@ def train(
     optimiser = _optimiser(network, candidate, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(candidate.epochs * len(starts)))
     mean: dict[str, Tensor] = {}
-    drawn = seeded(key, "mixup")
+    drawn = np.random.default_rng(seeded(key, "mixup").initial_seed())
     for epoch in range(1, candidate.epochs + 1):
         network.train()
         if candidate.norm != "batch":
@@ -170,7 +170,7 @@ def train(
             images = seen.augmented(index_B, shift_N2[chosen_B], mirror_N[chosen_B])
             target = batches.labels_N[index_B]
             if candidate.mixup:
-                share = torch._sample_dirichlet(torch.full((2,), candidate.mixup), drawn)[0]
+                share = float(drawn.beta(candidate.mixup, candidate.mixup))
                 target = one_hot(target, len(dataset.class_names)).float()
                 images = share * images + (1 - share) * images.flip(0)
                 target = share * target + (1 - share) * target.flip(0)

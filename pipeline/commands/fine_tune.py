@@ -21,7 +21,13 @@ def add(commands) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the network")
     parser.add_argument("--overwrite", action="store_true", help="replace the network that DIR holds")
-    parser.add_argument("--epochs", type=int, default=10, metavar="N", help="default: 10; the best one is kept")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=10,
+        metavar="N",
+        help="default: 10; the best is kept. 0: a classifier in closed form, seconds",
+    )
     parser.add_argument("--lr", type=float, metavar="RATE", help="peak learning rate (default: the row's)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the row's")
     parser.add_argument(
@@ -58,11 +64,15 @@ def run(given: argparse.Namespace, output: Output) -> int:
         overwrite=given.overwrite,
     )
     low, high = summary.test_interval
+    made = (
+        f"after epoch {summary.best_epoch} of {summary.epochs}, the best in validation"
+        if summary.best_epoch
+        else "by a classifier in closed form"
+    )
     text = (
         f"{summary.dataset}: {percent(summary.test_accuracy)} of {summary.test_total} test images "
         f"(95 %: {100 * low:.1f} to {percent(high)}), {percent(summary.val_accuracy)} of {summary.val_total} in "
-        f"validation, after epoch {summary.best_epoch} of {summary.epochs}, the best in validation; "
-        f"written to {summary.out}"
+        f"validation, {made}; written to {summary.out}"
     )
     output.result(summary, text)
     return 0

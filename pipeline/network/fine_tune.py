@@ -45,7 +45,7 @@ class FineTuned:
     start: str  # "retrieved": the row's weights; "start": the zoo's starting weights in its architecture
     from_dataset: str | None  # that the weights were trained on; None for the starting weights
     epochs: int
-    best_epoch: int  # of epochs equally good in validation, the latest
+    best_epoch: int  # of epochs equally good in validation, the latest; 0: the classifier in closed form
     val_accuracy: float
     val_total: int
     test_accuracy: float
@@ -56,8 +56,8 @@ class FineTuned:
     test_correct_by_class: tuple[int, ...]
     test_total_by_class: tuple[int, ...]
     test_confusion: tuple[tuple[int, ...], ...]  # test images of a class (row) that were taken for a class (column)
-    val_accuracy_by_epoch: tuple[float, ...]
-    train_loss_by_epoch: tuple[float, ...]
+    val_accuracy_by_epoch: tuple[float, ...]  # of 0 epochs: of the classifier in closed form
+    train_loss_by_epoch: tuple[float, ...]  # of 0 epochs: of training images held out one by one
     image_size: int
     recipe: dict[str, Any]
     seed: int
@@ -83,7 +83,8 @@ def fine_tune(
 ) -> FineTuned:
     """Train a row's network on a new dataset, with a new classifier, and write it to `out`.
 
-    Equal arguments give equal networks. The epoch with the most validation images right is kept, of several the latest.
+    Equal arguments give equal networks. The epoch with the most validation images right is kept, of several the
+    latest. Of 0 epochs the body stays as it is, and a classifier is fitted to its features in closed form.
 
     Args:
         spec: one dataset.
@@ -115,7 +116,8 @@ def fine_tune(
         search_space = _search_space(store, start, found, init)
         weights = store.load_weights(found) if start == "retrieved" else {}
         dataset = read_dataset(spec, image_size or found.identity.image_size)
-        recipe = replace(recipe, mirror=keeps_class_when_mirrored(dataset, lite0_backbone()))
+        if recipe.epochs:
+            recipe = replace(recipe, mirror=keeps_class_when_mirrored(dataset, lite0_backbone()))
         key = f"{found.key}/{dataset.fingerprint}/{seed}"
         architecture = search_space.architecture(found.identity.topology)
         network = to_device(
@@ -221,6 +223,9 @@ class _Watch:
 
     def epoch(self, point: CurvePoint) -> None:
         self._progress.clear()
+        if point.epoch == 0:
+            say(f"a classifier in closed form: validation {percent(_accuracy(point))}")
+            return
         left_s = (time.monotonic() - self._began_s) / point.epoch * (self._epochs - point.epoch)
         say(
             f"epoch {point.epoch} of {self._epochs}: loss {point.train_loss:.3f}, "

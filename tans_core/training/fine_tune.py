@@ -87,7 +87,7 @@ def tune(
     """Train `network` and leave it as it was after its best epoch: most validation images right.
 
     Of equal epochs the latest is taken: it learned at a lower rate. Test images are read once, by that network.
-    For `key`, `check` and `on_epoch` see `fit`.
+    For 0 epochs, `key`, `check` and `on_epoch` see `fit`.
 
     Raises:
         TrainingError: the loss of an epoch is not finite.
@@ -105,7 +105,7 @@ def tune(
         recipe,
         key=key,
         evaluate_on=dataset.validation,
-        evaluate_at=range(1, recipe.epochs + 1),
+        evaluate_at=range(recipe.epochs + 1),
         check=check,
         on_epoch=after,
         device=device,

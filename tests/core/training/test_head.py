@@ -92,7 +92,7 @@ def test_all_right_is_not_certainty():
 
 
 def test_a_copy_does_not_vouch_for_its_twin():
-    """Noise under labels drawn for it, each picture twice: nothing is to be learned, and only copies know the answer."""
+    """Noise, each picture twice: nothing is to be learned, and only copies know the answer."""
     generator = torch.Generator().manual_seed(2)
     x, labels = torch.randn(60, 200, generator=generator).repeat(2, 1), (torch.arange(60) % CLASSES).repeat(2)
     twins = {place: torch.tensor([(place + 60) % 120]) for place in range(120)}

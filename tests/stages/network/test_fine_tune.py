@@ -1,6 +1,7 @@
 """Fine-tuning as a stage: from which weights, on which pictures, what is kept, and what is said of it."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pipeline.cli import run
 from pipeline.network.fine_tune import fine_tune
+from pipeline.network.predict import predict
 from pipeline.pools import InlinePool
 from pipeline.reading.read import read_dataset
 from pipeline.running.threads import usable_cpus
@@ -119,6 +121,25 @@ def test_the_counts_are_those_of_the_network_that_was_written(tuned, zoo, sides)
     batches = ImageBatches(dataset, space, CPU)
     assert evaluate(network, batches, dataset.validation, 2) == (said.val_correct_by_class, said.val_total_by_class)
     assert evaluate(network, batches, dataset.test, 2) == (said.test_correct_by_class, said.test_total_by_class)
+
+
+def test_no_epochs_leave_the_rows_body_as_it_is_and_fit_a_classifier_to_it(zoo, key, lines, tmp_path, capfd):
+    """Lines across and along are told apart by the row's features as they come; drawn, a classifier guesses."""
+    out, summary = tmp_path / "network", tmp_path / "summary.json"
+    flags = ["--row", key, "--out", str(out), "--epochs", "0", "--image-size", "64", "--json", str(summary)]
+    assert run(["fine-tune", lines, "--zoo", zoo.uri, *flags]) == 0
+    assert "in validation, by a classifier in closed form; written to" in capfd.readouterr().out
+    body, row = _weights(out), zoo.load_weights(zoo.snapshot().rows[0])
+    same = {name for name in row if not name.startswith("classifier.") and torch.equal(body[name], row[name])}
+    assert same == {name for name in row if not name.startswith("classifier.")}  # statistics of batch norm too
+    found = json.loads(summary.read_text())
+    assert (found["epochs"], found["best_epoch"], found["recipe"]["epochs"]) == (0, 0, 0)
+    assert found["val_accuracy_by_epoch"] == [found["val_accuracy"]] and len(found["train_loss_by_epoch"]) == 1
+    assert tuple(map(sum, found["test_confusion"])) == tuple(found["test_total_by_class"])
+    assert found["test_accuracy"] > 0.9 and found["train_loss_by_epoch"][0] < 0.5 < math.log(2)
+    pictures = sorted((Path(lines.removeprefix("folder:")) / "across").iterdir())[:8]
+    answers = predict(out, pictures).predictions
+    assert sum(answer.class_name == "across" for answer in answers) >= 7
 
 
 def test_equal_arguments_give_equal_weights_and_another_seed_others(tuned, zoo, key, sides, tmp_path):
@@ -240,7 +261,7 @@ def test_a_row_that_is_ambiguous_creates_nothing(world_zoo, sides, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"lr": -1.0}, "learning rate must be above 0 and finite, got -1"),
         ({"batch_size": 1}, "batch size must be at least 2"),
         ({"image_size": 50}, "--image-size must be a multiple of 32, got 50"),
