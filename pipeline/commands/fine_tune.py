@@ -24,9 +24,14 @@ def add(commands) -> None:
     parser.add_argument(
         "--epochs",
         type=int,
-        default=10,
         metavar="N",
-        help="default: 10; the best is kept. 0: a classifier in closed form, seconds",
+        help="default: 10; the best one is kept. 0: the body as it is and a classifier in closed form, in seconds",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="instead of --epochs and --image-size: chooses both for the time that there is",
     )
     parser.add_argument("--lr", type=float, metavar="RATE", help="peak learning rate (default: the row's)")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the row's")
@@ -55,6 +60,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
         given.row,
         given.out,
         given.epochs,
+        minutes=given.minutes,
         lr=given.lr,
         batch_size=given.batch_size,
         image_size=given.image_size,
@@ -72,7 +78,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
     text = (
         f"{summary.dataset}: {percent(summary.test_accuracy)} of {summary.test_total} test images "
         f"(95 %: {100 * low:.1f} to {percent(high)}), {percent(summary.val_accuracy)} of {summary.val_total} in "
-        f"validation, {made}; written to {summary.out}"
+        f"validation, {made}, {summary.image_size} px; written to {summary.out}"
     )
     output.result(summary, text)
     return 0
