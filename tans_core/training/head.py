@@ -41,12 +41,15 @@ def closed_form_head(
 ) -> Head:
     """Ridge regression on one-hot labels over centred and scaled features, with an intercept that is not penalised.
 
+    Features are scaled by their standard deviation, or by the mean one where it is larger: what is silent for all but
+    an image or two would be blown up, and drown the rest where it speaks on a new one.
+
     The strength is the one of `STRENGTHS` whose held-out scores, times the factor that suits them best, have the
     lowest cross-entropy (of equal ones the largest); that factor makes logits of the scores. Labels are smoothed by
     Laplace's rule of succession, (N + 1) / (N + K) instead of 1: all right is not certainty.
 
     Args:
-        features_ND: finite; a feature that never varies gets no weight.
+        features_ND: finite.
         labels_N: int64, from 0 to `classes` - 1; a class may have no image.
         copies: as `near_copies` gives them; None: there are none.
     """
@@ -105,7 +108,7 @@ def put_head(network: nn.Module, head: Head) -> None:
 
 def _standardised(features_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     mean_D, scale_D = features_ND.mean(dim=0), features_ND.std(dim=0, correction=0)
-    scale_D = torch.where(scale_D > 1e-9 * features_ND.abs().amax(dim=0), scale_D, torch.inf)
+    scale_D = scale_D.clamp(min=scale_D.mean().item()).clamp(min=1e-12)
     return (features_ND - mean_D) / scale_D, mean_D, scale_D
 
 

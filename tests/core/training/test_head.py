@@ -14,16 +14,18 @@ CLASSES = 3
 
 
 def world(count: int, features: int, apart: float = 1.0, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Classes whose centres lie `apart` on the axes, in normal noise; features of scales from 1 to 100."""
+    """Classes whose centres lie `apart` on the axes, in normal noise; features of scales from 1 to 10."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % CLASSES
     noise = torch.randn(count, features, generator=generator)
-    return (apart * torch.eye(features)[labels] + noise) * torch.logspace(0, 2, features), labels
+    return (apart * torch.eye(features)[labels] + noise) * torch.logspace(0, 1, features), labels
 
 
-def standardised(features: Tensor) -> Tensor:
-    features = features.double()
-    return (features - features.mean(dim=0)) / features.std(dim=0, correction=0)
+def standardised(features: Tensor, by: Tensor | None = None) -> Tensor:
+    """By the mean and the deviation of `by`; what varies less than features do on average, by the mean deviation."""
+    by = (features if by is None else by).double()
+    deviation = by.std(dim=0, correction=0)
+    return (features.double() - by.mean(dim=0)) / deviation.maximum(deviation.mean())
 
 
 def refitted(features: Tensor, labels: Tensor, strength: float, copies: dict[int, Tensor]) -> Tensor:
@@ -49,7 +51,7 @@ def smoothed_loss(scores: Tensor, labels: Tensor) -> float:
 @pytest.mark.parametrize("features", [5, 40])  # fewer than images, and more
 @pytest.mark.parametrize("copies", [{}, {0: torch.tensor([3, 6]), 3: torch.tensor([0]), 7: torch.tensor([1, 4, 10])}])
 def test_the_strength_is_chosen_by_leave_one_out_as_scikit_learn_fits_it(features, copies):
-    x, labels = world(24, features)
+    x, labels = world(24, features, apart=2.5, seed=3)
     found = closed_form_head(x, labels, CLASSES, copies)
     scores = {strength: refitted(x, labels, strength, copies) for strength in STRENGTHS}
     losses = {strength: smoothed_loss(scores[strength], labels) for strength in STRENGTHS}
@@ -64,13 +66,12 @@ def test_logits_are_a_multiple_of_scikit_learns_scores_of_that_strength(features
     x, labels = world(24, features)
     new, _ = world(90, features, seed=1)
     found = closed_form_head(x, labels, CLASSES)
-    x64, mean, std = x.double(), x.double().mean(dim=0), x.double().std(dim=0, correction=0)
-    new_x = ((new.double() - mean) / std).numpy()
-    ridge = Ridge(alpha=found.strength).fit(standardised(x64).numpy(), torch.eye(CLASSES)[labels].double().numpy())
+    new_x = standardised(new, x).numpy()
+    ridge = Ridge(alpha=found.strength).fit(standardised(x).numpy(), torch.eye(CLASSES)[labels].double().numpy())
     scores, logits = torch.from_numpy(ridge.predict(new_x)), found.logits(new)
     factor = (logits / scores).median()
     assert torch.allclose(logits, factor * scores, rtol=1e-8, atol=1e-8)
-    theirs = RidgeClassifierCV(alphas=[found.strength]).fit(standardised(x64).numpy(), labels.numpy())
+    theirs = RidgeClassifierCV(alphas=[found.strength]).fit(standardised(x).numpy(), labels.numpy())
     assert logits.argmax(dim=1).tolist() == theirs.predict(new_x).tolist()
 
 
@@ -105,9 +106,19 @@ def test_features_that_never_vary_and_classes_without_an_image_do_no_harm():
     x, labels = world(30, 5)
     padded = torch.cat([x, torch.full((30, 1), 7.1), torch.zeros(30, 1)], dim=1)
     found = closed_form_head(padded, labels, CLASSES + 1)
-    assert found.weight_KD[:, -2:].eq(0).all() and torch.isfinite(found.weight_KD).all()
+    assert found.weight_KD[:, -2:].abs().max() < 1e-12 and torch.isfinite(found.weight_KD).all()
     assert found.logits(padded).argmax(dim=1).max() < CLASSES
-    assert torch.allclose(found.weight_KD[:CLASSES, :5], closed_form_head(x, labels, CLASSES + 1).weight_KD[:CLASSES])
+    still = closed_form_head(torch.full((30, 5), 3.0), labels, CLASSES)
+    assert torch.allclose(still.logits(x).softmax(dim=1), torch.full((30, CLASSES), 1 / CLASSES, dtype=torch.float64))
+
+
+def test_a_feature_that_one_image_alone_has_does_not_drown_the_others_on_a_new_image():
+    """Silent but for a whisper in one image: scaled by its own deviation, it would weigh 170 times what it should."""
+    x, labels = world(30, 5, apart=4.0)
+    whisper = torch.cat([x, 1e-3 * torch.eye(30)[:, :1]], dim=1)
+    head = closed_form_head(whisper, labels, CLASSES)
+    loud = torch.cat([x, torch.ones(30, 1)], dim=1)
+    assert torch.allclose(head.logits(loud), head.logits(whisper), atol=0.01)
 
 
 def test_near_copies_are_pictures_of_one_class_that_differ_in_light_or_hardly_at_all():
