@@ -9,10 +9,13 @@ Every run is kept in a file of lines: the same command goes on where it was stop
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,7 @@ from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches, epoch_plan
 from tans_core.training.fine_tune import transfer
 from tans_core.training.head import closed_form_head, near_copies, put_head
-from tans_core.training.loop import CPU, confusion, reestimate_batch_norm, seeded, steps_of, to_device
+from tans_core.training.loop import CPU, confusion, fit_head, reestimate_batch_norm, seeded, steps_of, to_device
 from tans_core.training.weights import decode_weights, encode_weights
 
 # Of six sources that no starting weights of ours have seen: photographs, a measurement, drawings, glyphs, textures.
@@ -62,7 +65,7 @@ class Candidate:
     image_size: int = 64
     rates: tuple[float, ...] = (0.03,)
     head: str = "drawn"  # "closed": fitted to features in eval mode; "batch": to those in training mode
-    norm: str = "batch"  # statistics while training: of the "batch"; frozen at the "source"'s or the "query"'s
+    norm: str = "batch"  # statistics while training: of the "batch"; frozen at the "source"'s or the "query"'s, or as `fit_head` chose
     body: float = 1.0  # rate of the body, as a share of the head's
     norm_bias: float = 1.0  # rate of batch norms' biases, as a multiple of the body's
     average: float = 0.0  # weight averaging: share that is kept at a step
@@ -79,25 +82,14 @@ CANDIDATES = (
     BASE,
     Candidate(name="closed head, no training", epochs=0, head="closed", norm="source", rates=(0.0,)),
     Candidate(name="closed head, no training, norm of the query", epochs=0, head="closed", norm="query", rates=(0.0,)),
-    Candidate(
-        name="closed head, no training, 96 px", epochs=0, head="closed", norm="source", rates=(0.0,), image_size=96
-    ),
-    Candidate(
-        name="closed head, no training, norm of the query, 96 px",
-        epochs=0,
-        head="closed",
-        norm="query",
-        rates=(0.0,),
-        image_size=96,
-    ),
-    Candidate(name="closed head of batches", head="batch", rates=(0.03,)),
+    Candidate(name="closed head, no training, norm chosen", epochs=0, head="closed", norm="chosen", rates=(0.0,)),
+    Candidate(name="closed head, norm chosen and frozen", head="closed", norm="chosen", rates=(0.003,)),
+    Candidate(name="closed head of batches", head="batch"),
     Candidate(name="slower body", body=0.3, rates=(0.1,)),
-    Candidate(name="closed head afterwards", refit=True),
-    Candidate(name="closed head, norm frozen at the source's", head="closed", norm="source", rates=(0.003,)),
     Candidate(name="weight averaging", average=0.9),
     Candidate(name="96 px", image_size=96),
     Candidate(name="11 epochs", epochs=11),
-    Candidate(name="closed head, norm frozen at the query's", head="closed", norm="query", rates=(0.003,)),
+    Candidate(name="closed head afterwards", refit=True),
     Candidate(name="norm biases faster", norm_bias=8.0),
     Candidate(name="Adam", adam=True, rates=(0.001,)),
     Candidate(name="96 px, 64 px first", image_size=96, small_first=True),
@@ -148,9 +140,11 @@ def train(
     """
     batches, train_N = ImageBatches(dataset, search_space, CPU), dataset.train[:most]
     starts = steps_of(len(train_N), 32)
+    if candidate.norm == "chosen":
+        fit_head(network, dataset, search_space, batches, train_N, 32, key)
     if candidate.norm == "query":
         reestimate_batch_norm(network, batches, train_N, 32, key)
-    if candidate.head != "drawn":
+    if candidate.head != "drawn" and candidate.norm != "chosen":
         _fit_head(network, dataset, search_space, batches, train_N, candidate.head == "batch")
     optimiser = _optimiser(network, candidate, rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(candidate.epochs * len(starts)))
@@ -259,6 +253,10 @@ class _Bench:
     def network(self, start: str, classes: int, key: str) -> nn.Module:
         if start != "row":
             return self._space.subnet(self._smallest, classes, seeded(key, "classifier"))
+        return transfer(self._space, self._smallest, self.row(), classes, key)
+
+    def row(self) -> dict[str, Tensor]:
+        """Weights of the smallest subnet trained on another source, by the recipe as it was; kept in a file."""
         if not self._row and self._row_file.exists():
             self._row = decode_weights(self._row_file.read_bytes())
         if not self._row:
@@ -270,7 +268,7 @@ class _Bench:
             train(row, source, self._space, replace(BASE, epochs=8), 0.03, key="row", mirror=mirror, most=None)
             self._row = row.state_dict()
             self._row_file.write_bytes(encode_weights(self._row))
-        return transfer(self._space, self._smallest, self._row, classes, key)
+        return self._row
 
     def dataset(self, name: str, image_size: int) -> ImageDataset:
         if (name, image_size) not in self._read:
@@ -298,6 +296,22 @@ class _Bench:
             count_KK = confusion(network, batches, index_N, classes)
             found |= {f"{side}_correct": int(count_KK.trace()), f"{side}_total": int(count_KK.sum())}
         return found
+
+
+@functools.cache
+def _bench(data: Path, out: Path) -> _Bench:
+    torch.set_num_threads(1)
+    return _Bench(data, out)
+
+
+def _run(task: Task, data: Path, out: Path) -> dict[str, Any]:
+    return _bench(data, out).run(task, next(each for each in CANDIDATES if each.name == task.candidate))
+
+
+def complete(done: dict[Task, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of the candidates all of whose runs are there."""
+    whole = [candidate for candidate in CANDIDATES if all(task in done for task in tasks([candidate]))]
+    return [done[task] for task in tasks(whole)]
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -370,23 +384,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/ is read")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     lines = given.out / "recipe.jsonl"
     fields = Task.__dataclass_fields__
     results = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     done = {Task(**{name: result[name] for name in fields}): result for result in results}
-    by_name, wanted = {candidate.name: candidate for candidate in CANDIDATES}, tasks(CANDIDATES)
+    wanted = tasks(CANDIDATES)
     missing = [task for task in wanted if task not in done]
-    bench = _Bench(given.data, given.out)
-    with lines.open("a") as file:
-        for number, task in enumerate(missing, start=1):
-            done[task] = bench.run(task, by_name[task.candidate])
-            file.write(json.dumps(done[task]) + "\n")
+    if missing:
+        _bench(given.data, given.out).row()  # once, before the workers begin
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, mp_context=context) as pool, lines.open("a") as file:
+        waiting = {pool.submit(_run, task, given.data, given.out): task for task in missing}
+        for number, future in enumerate(as_completed(waiting), start=1):
+            task, result = waiting[future], future.result()
+            done[task] = result
+            file.write(json.dumps(result) + "\n")
             file.flush()
             say(f"{number} of {len(missing)}: {task.candidate}, {task.dataset}")
-    write(given.out / "recipe.json", summary([done[task] for task in wanted]))
+            write(given.out / "recipe.json", summary(complete(done)))
 
 
 if __name__ == "__main__":
