@@ -10,15 +10,15 @@ TRACEBACK = """Traceback (most recent call last):
 
 
 def test_a_file_that_raises_while_it_is_imported_is_named():
-    said = shadow_on_worker(TRACEBACK.format(file="/home/her/lib/torch/__init__.py", error="KeyError: 'mine'"))
+    said = shadow_on_worker(TRACEBACK.format(file="/mnt/her/lib/torch/__init__.py", error="KeyError: 'mine'"))
     assert said is not None
-    assert said.startswith("/home/her/lib/torch/__init__.py on a worker shadows the torch that tans needs (KeyError")
+    assert said.startswith("/mnt/her/lib/torch/__init__.py on a worker shadows the torch that tans needs (KeyError")
 
 
 def test_a_file_that_has_not_what_we_import_is_named():
-    error = "ImportError: cannot import name 'Tensor' from 'torch' (/home/her/lib/torch.py)"
+    error = "ImportError: cannot import name 'Tensor' from 'torch' (/mnt/her/lib/torch.py)"
     said = shadow_on_worker(TRACEBACK.format(file="/opt/tans/tans_core/cross_modal/features.py", error=error))
-    assert said is not None and said.startswith("/home/her/lib/torch.py on a worker shadows the torch")
+    assert said is not None and said.startswith("/mnt/her/lib/torch.py on a worker shadows the torch")
 
 
 def test_an_installed_library_that_fails_on_a_worker_is_no_shadow():
