@@ -4,7 +4,8 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz bench-training clean
+.PHONY: setup lock demo test trials mutants soak check format clean
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe
 
 setup: .venv/.ready
 
@@ -62,6 +63,10 @@ bench-training: setup
 
 bench-reading: setup
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
+
+# Candidates for the recipe of fine-tuning on left-out sources of meta-train; an hour of one free core. Resumable.
+bench-recipe: setup
+	$(BIN)/python -m benchmarks.recipe --data $(DATA)
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz

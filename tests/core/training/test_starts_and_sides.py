@@ -7,7 +7,7 @@ from torch import nn
 from tans_core.errors import WeightsError
 from tans_core.evaluation.starts import run_from
 from tans_core.training.augment import ImageBatches
-from tans_core.training.fine_tune import STARTS, transfer, tune
+from tans_core.training.fine_tune import STARTS, OutOfTime, judge, transfer, tune
 from tans_core.training.loop import CPU, confusion, evaluate, fit
 from tans_core.training.recipe import Recipe
 from tans_core.training.standalone import train_pair
@@ -122,8 +122,9 @@ def test_fine_tuning_keeps_the_epoch_that_is_best_in_validation_and_reads_test_f
     tuned = tune(network, data, SPACE, TURNING, key="key")
     right = [point.val_correct for point in tuned.curve]
     assert right[0] == 7 and right[-1] == 0
-    assert 1 <= tuned.best_epoch < 8 and tuned.val_KK.diagonal().tolist() == [3, 4]
-    assert tuned.test_KK.tolist() == [[0, 2], [5, 0]]
+    assert 1 <= tuned.best_epoch < 8 and tuned.val_correct == 7
+    tables = judge(network, data, SPACE)
+    assert tables.val_KK.tolist() == [[3, 0], [0, 4]] and tables.test_KK.tolist() == [[0, 2], [5, 0]]
     correct, _ = evaluate(network, ImageBatches(data, SPACE, CPU), data.validation, 2)
     assert correct == (3, 4)  # the network is that of the best epoch
 
@@ -133,6 +134,24 @@ def test_of_epochs_equally_good_in_validation_the_latest_is_kept():
     tuned = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key")
     best = [point.epoch for point in tuned.curve if point.val_correct == 7]
     assert len(best) > 1 and tuned.best_epoch == best[-1]
+
+
+def test_a_fine_tuning_that_is_out_of_time_keeps_what_was_best_so_far():
+    data, network, steps = pictures(), ToyNetwork(-1.0), []
+
+    def check() -> None:
+        steps.append(1)
+        if len(steps) > 2 * 3:  # three epochs of two steps
+            raise OutOfTime
+
+    whole = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key")
+    cut = tune(network, data, SPACE, TURNING, key="key", check=check)
+    assert cut.curve == whole.curve[:3] and cut.val_correct == 7
+    assert cut.best_epoch == max(point.epoch for point in cut.curve if point.val_correct == 7)
+    correct, _ = evaluate(network, ImageBatches(data, SPACE, CPU), data.validation, 2)
+    assert correct == (3, 4)
+    with pytest.raises(OutOfTime):
+        tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key", check=check)  # before an epoch has ended
 
 
 def test_each_epoch_is_told_as_it_ends():
