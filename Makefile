@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz clean
+.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz starter-weights clean
 
 setup: .venv/.ready
 
@@ -62,6 +62,10 @@ bench-reading: setup
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz
+
+# The starting weights that come with the package: 25 minutes on two quiet cores, resumable.
+starter-weights: setup
+	$(BIN)/python -m benchmarks.starter_weights
 
 # What you computed (runs/) stays.
 clean:

@@ -32,7 +32,8 @@ from tans_core.search_space.supernet_file import SupernetCard, brief, read_super
 from tans_core.search_space.topology import Layout
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the package's weights
-STARTER = Path(__file__).with_name("starter") / "ofa-lite.safetensors"  # made by `make starter-weights`
+STARTER = Path(__file__).with_name("starter") / "ofa-lite.safetensors"  # made by `make starter-weights`, which also
+STARTER_HASH = ""  # says its hash
 
 _OF_LITE0 = (None, "lite0", "imagenet")
 _WIDTHS = (24, 40, 80, 112, 192, 320)
@@ -235,7 +236,10 @@ def _supernet(init: Path | str | None, seed: int) -> tuple[_LiteSupernet, Supern
     if init == "random":
         draw_weights(supernet, torch.Generator().manual_seed(seed))
         return supernet, None
-    return supernet, _load(supernet, STARTER if init == "starter" else Path(str(init)))
+    card = _load(supernet, STARTER if init == "starter" else Path(str(init)))
+    if init == "starter" and (card is None or card.hash != STARTER_HASH):
+        raise WeightsError(f"{STARTER} are not the starting weights {STARTER_HASH} that tans brings: install it again")
+    return supernet, card
 
 
 def _load(supernet: _LiteSupernet, path: Path) -> SupernetCard | None:

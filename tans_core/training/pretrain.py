@@ -41,7 +41,7 @@ class PretrainConfig:
     clip: float = 5.0  # of the gradients' norm
     label_smoothing: float = 0.1
     random_networks: int = 1  # in each step, beside the smallest
-    largest_every: int = 4  # steps
+    largest_every: int = 8  # steps
     labels: float = 1.0  # weight of the cross-entropy with the labels
     teacher: float = 2.0  # weight of 1 - cosine to the teacher's features
     in_place: float = 1.0  # weight of the cross-entropy with what the largest network says
