@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz starter-weights clean
+.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz bench-training starter-weights clean
 
 setup: .venv/.ready
 
@@ -56,6 +56,9 @@ bench-pool: setup
 
 bench-meta-test: setup
 	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
+
+bench-training: setup
+	$(BIN)/python -m benchmarks.training --data $(DATA)
 
 bench-reading: setup
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
