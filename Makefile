@@ -4,7 +4,8 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz bench-recipe clean
+.PHONY: setup lock demo test trials mutants soak check format starter-weights clean
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe
 
 setup: .venv/.ready
 
@@ -57,6 +58,9 @@ bench-pool: setup
 bench-meta-test: setup
 	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
 
+bench-training: setup
+	$(BIN)/python -m benchmarks.training --data $(DATA)
+
 bench-reading: setup
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
 
@@ -66,6 +70,10 @@ bench-recipe: setup
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz
+
+# The starting weights that come with the package: 25 minutes on two quiet cores, resumable.
+starter-weights: setup
+	$(BIN)/python -m benchmarks.starter_weights
 
 # What you computed (runs/) stays.
 clean:

@@ -27,10 +27,10 @@ from pipeline.running.progress import say
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.cross_modal.features import features_of, keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
 from tans_core.evaluation.starts import run_from
-from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.head import closed_form_head, near_copies
 from tans_core.training.recipe import Recipe
@@ -59,7 +59,7 @@ def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     store = Zoo.open(zoo)
     row = find_row(store, task.row)
-    search_space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    search_space = zoo_search_space(store)
     dataset = open_dataset(task.spec, IMAGE_SIZE)
     recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror)
     run = run_from(

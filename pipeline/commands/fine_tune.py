@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import SPEC_HELP, command, threads_option, zoo_option
+from pipeline.commands.parsing import SPEC_HELP, command, init_option, threads_option, zoo_option
 from pipeline.running.output import Output, percent
 
 
@@ -43,12 +43,7 @@ def add(commands) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="default: 0")
     threads_option(parser)
-    parser.add_argument(
-        "--init",
-        type=Path,
-        metavar="PATH",
-        help="with start:KEY: checkpoint of the supernet that the zoo was begun with",
-    )
+    init_option(parser, "with start:KEY, of a zoo that does not keep its starting weights itself")
 
 
 def run(given: argparse.Namespace, output: Output) -> int:

@@ -21,7 +21,7 @@ from pipeline.running.progress import Progress, say
 from pipeline.running.result_folder import new_result
 from pipeline.running.threads import torch_threads
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import refuse_other_start
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
 from tans_core.evaluation.intervals import wilson
@@ -98,7 +98,7 @@ def fine_tune(
     image_size: int | None = None,
     seed: int = 0,
     threads: int = 1,
-    init: Path | None = None,
+    init: str | Path | None = None,
     overwrite: bool = False,
     clock: Callable[[], float] = time.monotonic,
 ) -> FineTuned:
@@ -120,7 +120,7 @@ def fine_tune(
         image_size: a multiple of 32, to which the original pictures are read; None: the zoo's.
         seed: of the classifier, the order of images and their shifts.
         threads: of torch; another number gives another result.
-        init: the checkpoint of the supernet that the zoo was begun with, where there was one; for `start:` alone.
+        init: for `start:` alone, as `verify_zoo` takes it.
         overwrite: a network that is in `out` already is replaced when the new one is whole.
         clock: in seconds, by which `minutes` are told.
 
@@ -287,15 +287,13 @@ def _recipe(row: Row, epochs: int, lr: float | None, batch_size: int | None) -> 
     )
 
 
-def _search_space(zoo: Zoo, start: str, row: Row, init: Path | None) -> SearchSpace:
+def _search_space(zoo: Zoo, start: str, row: Row, init: str | Path | None) -> SearchSpace:
     """The row's; for the starting weights with those that the zoo was begun from."""
     if start == "retrieved":
         if init is not None:
             raise ConfigError("--init goes with --row start:KEY alone: a row has weights of its own")
         return make_search_space(row.identity.search_space, row.identity.width)
-    search_space = make_search_space(row.identity.search_space, row.identity.width, init, zoo.settings.seed)
-    refuse_other_start(zoo, search_space)
-    return search_space
+    return zoo_search_space(zoo, init)
 
 
 def _results(learned: Learned, tables: Judged) -> dict[str, Any]:

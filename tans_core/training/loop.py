@@ -82,8 +82,8 @@ def fit(
     batches = ImageBatches(dataset, search_space, device)
     train_N = dataset.train[: recipe.max_train_images]
     starts = steps_of(len(train_N), recipe.batch_size)
-    optimiser = _optimiser(network, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _one_cycle(recipe.epochs * len(starts), recipe.warmup))
+    optimiser = sgd(network, recipe.peak_lr, recipe.momentum, recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(recipe.epochs * len(starts), recipe.warmup))
     curve: list[CurvePoint] = []
     correct_K: tuple[int, ...] = ()
     total_K: tuple[int, ...] = ()
@@ -214,22 +214,22 @@ def confusion(network: nn.Module, batches: ImageBatches, index_N: Tensor, classe
     return count.reshape(classes, classes)
 
 
-def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(network: nn.Module, peak_lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
     """SGD with Nesterov momentum; norms and biases do not decay."""
     matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return torch.optim.SGD(
         [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": matrices, "weight_decay": weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ],
-        lr=recipe.peak_lr,
-        momentum=recipe.momentum,
+        lr=peak_lr,
+        momentum=momentum,
         nesterov=True,
     )
 
 
-def _one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
+def one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
     """The rate's factor at a step: rises over the warm-up, then falls to zero along a cosine."""
     rising = max(1, round(steps * warmup))
 

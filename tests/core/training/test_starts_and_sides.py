@@ -13,6 +13,7 @@ from tans_core.training.fine_tune import STARTS, OutOfTime, judge, transfer, tun
 from tans_core.training.loop import CPU, confusion, evaluate, fit
 from tans_core.training.recipe import Recipe
 from tans_core.training.standalone import train_pair
+from tans_core.training.weights import decode_weights, load_into
 from tests.core.training.toy import (
     ARCHITECTURE,
     INVERTED,
@@ -23,6 +24,7 @@ from tests.core.training.toy import (
     TEST_TOTAL,
     VAL_TOTAL,
     ToyNetwork,
+    ToySpace,
     identity,
     pictures,
 )
@@ -41,6 +43,35 @@ def test_a_pairs_test_counts_are_those_of_the_test_images_and_its_validation_cou
     assert (trained.val_correct_by_class, trained.val_total_by_class) == (START["val"], VAL_TOTAL)
     assert (trained.test_correct_by_class, trained.test_total_by_class) == (START["test"], TEST_TOTAL)
     assert (trained.costs.params, trained.costs.flops) == (11, 22)
+
+
+class NarrowSpace(ToySpace):
+    """Starting weights that 16 bits cannot hold: 1.0004 speaks for class 1 and 1.0002 for 0; rounded, both are 1."""
+
+    def subnet(self, architecture, classes, generator) -> nn.Module:
+        network = ToyNetwork(1.0)
+        with torch.no_grad():
+            network.classifier.weight.copy_(torch.tensor([[1.0002], [1.0004]]))
+            network.classifier.bias.copy_(torch.tensor([1e-5, 0.0]))
+        return network
+
+
+@pytest.mark.parametrize(("dtype", "right"), [("float32", START), ("float16", RANDOM)])
+def test_what_is_told_of_a_pair_is_told_of_its_weights_as_they_are_stored(dtype, right):
+    data, space = pictures(), NarrowSpace()
+    trained, _ = train_pair(identity(STILL), data, space, weights_dtype=dtype)
+    assert (trained.val_correct_by_class, trained.test_correct_by_class) == (right["val"], right["test"])
+    assert trained.curve[-1].val_correct == sum(right["val"]) and trained.weights_dtype == dtype
+    assert trained.response.ne(0).all()
+    network = ToyNetwork(0.0)
+    load_into(network, decode_weights(trained.weights))
+    batches = ImageBatches(data, space, CPU)
+    assert evaluate(network, batches, data.validation, 2)[0] == right["val"]
+
+
+def test_pairs_are_stored_in_16_bits():
+    trained, _ = train_pair(identity(STILL), pictures(), NarrowSpace())
+    assert trained.weights_dtype == "float16" and trained.val_correct_by_class == RANDOM["val"]
 
 
 @pytest.mark.parametrize(("start", "right"), zip(STARTS, (INVERTED, START, RANDOM)))
