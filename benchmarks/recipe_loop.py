@@ -33,9 +33,7 @@ class Candidate:
     image_size: int = 64
     rates: tuple[float, ...] = (0.03,)
     head: str = "drawn"  # "closed": fitted to features in eval mode; "batch": to those in training mode
-    norm: str = (
-        "batch"  # statistics: of the "batch"; frozen at the "source"'s, the "query"'s, or "chosen" by `fit_head`
-    )
+    norm: str = "batch"  # statistics: of the "batch"; or frozen: "source", "query", "chosen" as `fit_head` does
     body: float = 1.0  # rate of the body, as a share of the head's
     norm_bias: float = 1.0  # rate of batch norms' biases, as a multiple of the body's
     average: float = 0.0  # weight averaging: share that is kept at a step

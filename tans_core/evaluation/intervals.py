@@ -12,4 +12,4 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     share, z2 = correct / total, _Z_95**2
     middle = (share + z2 / (2 * total)) / (1 + z2 / total)
     half = _Z_95 * math.sqrt(share * (1 - share) / total + z2 / (4 * total**2)) / (1 + z2 / total)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    return max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half))  # rounding leaves no share outside

@@ -5,6 +5,12 @@ import pytest
 from tans_core.evaluation.intervals import wilson
 
 
+def test_the_share_that_was_seen_is_never_outside():
+    """Rounding put the upper end of 6 of 6 at 0.9999999999999999."""
+    for total in range(1, 200):
+        assert wilson(total, total)[1] == 1.0 and wilson(0, total)[0] == 0.0
+
+
 @pytest.mark.parametrize(
     ("correct", "total", "low", "high"),
     [  # R. G. Newcombe, Statistics in Medicine 17 (1998), table I, method 3
