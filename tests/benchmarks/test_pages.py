@@ -47,3 +47,17 @@ def test_the_fuzzing_stands_on_its_page():
     fuzz = result("fuzz")
     assert f"{fuzz['inputs']:,} archives and pictures" in PAGE and f"(seed {fuzz['seed']})" in PAGE
     assert fuzz["bad"] == 0 and f"the slowest took {fuzz['slowest_s']:.1f} s" in PAGE
+
+
+def test_the_recipes_stand_on_their_page():
+    page = (ROOT / "docs" / "recipe.md").read_text()
+
+    def cell(side: dict) -> str:
+        low, high = side["over_base_interval"]
+        gain = f" ({side['over_base_points']:+.1f}; {low:+.1f} to {high:+.1f})" if low != high else ""
+        return f"{side['accuracy']:.1f}{gain}"
+
+    candidates = result("recipe")["candidates"]
+    assert len(candidates) >= 4
+    for name, sides in candidates.items():
+        assert f"| {name} | {cell(sides['smallest'])} | {cell(sides['row'])} | {sides['all']['cost']:.2f} |" in page
