@@ -210,8 +210,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         build(given.folder, given.places, Packages(given.packages, read_pins()), given.workers)
-    except KeyboardInterrupt:
-        say("stopped; what is built stays, and the same command goes on")
+    except KeyboardInterrupt:  # said by who called
         sys.exit(130)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,21 +43,19 @@ def strangers(folder: Path, known: Iterable[str]) -> list[str]:
     return [f"{path} is none of the collection's datasets: move it away" for path in there if path not in ours]
 
 
-def differences(folder: Path, known: dict[str, Known], places: Iterable[str]) -> Iterator[str]:
-    """A sentence for each dataset that is there and is not what it should be."""
-    for place in places:
-        path = folder / f"{place}.parquet"
-        if path.exists():
-            try:
-                found = _look(path)
-            except DatasetError as error:
-                yield f"{error}: move {path} away, and it is built anew"
-                continue
-            if found != known[place]:
-                yield (
-                    f"{path} is another dataset than {place} of the collection: its fingerprint is {found}, and "
-                    f"{FINGERPRINTS.name} says {known[place]}: move it away, and it is built anew"
-                )
+def difference(folder: Path, place: str, known: Known) -> str | None:
+    """A sentence where the dataset that is there is not what it should be."""
+    path = folder / f"{place}.parquet"
+    try:
+        found = _look(path)
+    except DatasetError as error:
+        return f"{error}: move {path} away, and it is built anew"
+    if found == known:
+        return None
+    return (
+        f"{path} is another dataset than {place} of the collection: its fingerprint is {found}, and "
+        f"{FINGERPRINTS.name} says {known}: move it away, and it is built anew"
+    )
 
 
 def _look(path: Path) -> Known:

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.collection.packages import PackageError
+from benchmarks.collection.packages import CollectionError
 
 LOCK = Path(__file__).with_name("requirements.lock")
 
@@ -16,7 +16,7 @@ def makers_python(folder: Path, lock: Path = LOCK) -> Path:
     """Python of an environment with what the lock says, made in the folder unless it is there.
 
     Raises:
-        PackageError: it cannot be made.
+        CollectionError: it cannot be made.
     """
     python, made_of = folder / "bin" / "python", folder / "made-of.lock"
     if not (made_of.exists() and made_of.read_text() == lock.read_text()):
@@ -32,7 +32,7 @@ def _run(*module: str) -> None:
     done = subprocess.run((sys.executable, *module), capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()[-1]
-        raise PackageError(
+        raise CollectionError(
             f"the makers' environment could not be made; {module[1]} said: {said}. See that its registry is "
             f"within reach as pip is configured here, and call again"
         )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +35,8 @@ _WHEELS = (
 )
 
 
-class PackageError(TansError):
-    """A package that is not to be had here, or is another file than the one that is pinned."""
+class CollectionError(TansError):
+    """What keeps the collection from being built here: a package, a tool, a place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +68,20 @@ class Packages:
     def __init__(self, folder: Path, pins: Mapping[str, Pin]) -> None:
         self.folder, self.pins = folder.resolve(), pins
 
-    def fetch(self, names: Iterable[str]) -> None:
+    def fetch(self, names: Iterable[str], watch: Callable[[int, int], None] = lambda done, count: None) -> None:
         """See that these packages are there.
 
+        Args:
+            watch: told how many of them are there, and how many they are.
+
         Raises:
-            PackageError: a tool is missing, a registry does not give a package, or it is not the one that is pinned.
+            CollectionError: a tool is missing, a registry does not give a package, or it is not the one that is pinned.
         """
+        wanted = sorted(set(names))
         pool = ThreadPoolExecutor(_AT_ONCE)
         try:
-            list(pool.map(self.unpacked, sorted(set(names))))
+            for done, _ in enumerate(pool.map(self.unpacked, wanted), start=1):
+                watch(done, len(wanted))
         finally:
             pool.shutdown(cancel_futures=True)  # after the first that fails no other is asked for
 
@@ -113,7 +118,7 @@ def _fetched(pin: Pin, into: Path) -> Path:
     if asked.returncode or len(archives) != 1:
         said = (asked.stderr.strip() or asked.stdout.strip() or "nothing").splitlines()[-1]
         first = "`apt-get update` first, on Debian 12, whose versions are pinned; " if tool == "apt-get" else ""
-        raise PackageError(
+        raise CollectionError(
             f"{tool} did not bring the {pin}; it said: {said}. {first}see that its registry is within reach as {tool} "
             f"is configured here, and call again: what is there already stays"
         )
@@ -123,7 +128,7 @@ def _fetched(pin: Pin, into: Path) -> Path:
 def _check(pin: Pin, archive: Path) -> None:
     found = hashlib.sha256(archive.read_bytes()).hexdigest()
     if found != pin.sha256:
-        raise PackageError(
+        raise CollectionError(
             f"the {pin} is another file than the collection was made of: {archive.name} has the SHA-256 {found}, and "
             f"{PINS.name} says {pin.sha256}. Nothing of it was used: see whether a mirror or a cache changed it, and "
             f"fetch it from the registry itself"
@@ -134,7 +139,7 @@ def _unpack(archive: Path, into: Path) -> None:
     if archive.suffix == ".deb":
         unpacked = _run(("dpkg-deb", "-x", archive.name, "."), into, archive.name)
         if unpacked.returncode:
-            raise PackageError(f"dpkg-deb could not unpack {archive}: {unpacked.stderr.strip()}: is the disk full?")
+            raise CollectionError(f"dpkg-deb could not unpack {archive}: {unpacked.stderr.strip()}: is the disk full?")
     elif archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             wheel.extractall(into)
@@ -147,7 +152,7 @@ def _run(command: tuple[str, ...], cwd: Path, what: str) -> subprocess.Completed
     try:
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     except FileNotFoundError as error:
-        raise PackageError(
+        raise CollectionError(
             f"there is no {command[0]} here, and {what} needs it: the collection is built where apt-get, dpkg-deb, npm "
             f"and pip are (Debian 12 or a container of it); a copy that was built elsewhere is named by DATA"
         ) from error
