@@ -5,7 +5,8 @@ PYTHON ?= python3.11
 DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format collection data bench-pool bench-meta-test bench-reading bench-fuzz clean
+.PHONY: setup lock demo test trials mutants soak check format collection data starter-weights clean
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe
 
 setup: .venv/.ready
 
@@ -67,11 +68,22 @@ bench-pool: setup data
 bench-meta-test: setup data
 	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
 
+bench-training: setup data
+	$(BIN)/python -m benchmarks.training --data $(DATA)
+
 bench-reading: setup data
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
 
+# Candidates for the recipe of fine-tuning on left-out sources of meta-train; an hour of one free core. Resumable.
+bench-recipe: setup data
+	$(BIN)/python -m benchmarks.recipe --data $(DATA)
+
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz
+
+# The starting weights that come with the package: 25 minutes on two quiet cores, resumable.
+starter-weights: setup
+	$(BIN)/python -m benchmarks.starter_weights
 
 # What you computed (runs/) stays.
 clean:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make collection", description=__doc__)
     parser.add_argument("folder", type=Path, help="holds, or will hold, meta-train/ and meta-test/")
-    parser.add_argument("--work", type=Path, default=Path("runs/collection-work"), help="for packages and tools (3 GB)")
+    parser.add_argument("--work", type=Path, default=Path("runs/collection-work"), help="for packages and tools (4 GB)")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args(arguments)
     try:

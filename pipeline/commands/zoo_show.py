@@ -29,9 +29,10 @@ def run(given: argparse.Namespace, output: Output) -> int:
     lines = [
         f"zoo {settings.zoo_id[:12]}, version {there.version}: {len(there.rows)} rows over "
         f"{there.datasets_with_rows} of {there.datasets} datasets, {there.failures} failures; {settings.search_space} "
-        f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}",
+        f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}; "
+        f"weights {there.weights_bytes / 1e6:,.1f} MB",
         table(
-            ("row", "dataset", "val", "test", "params", "flops", "latency ms", "chosen by"),
+            ("row", "dataset", "val", "test", "params", "flops", "bytes", "latency ms", "chosen by"),
             [
                 (
                     each.key,
@@ -40,6 +41,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
                     percent(each.test_accuracy),
                     each.params,
                     each.flops,
+                    each.weights_bytes,
                     each.latency_ms,
                     each.chosen_by,
                 )

@@ -24,6 +24,8 @@ class ShownRow:
     test_total: int
     params: int
     flops: int
+    weights_bytes: int
+    weights_dtype: str  # of matrices; vectors are always float32
     latency_ms: float | None  # median on the device measured last
     chosen_by: str
     predicted_accuracy: float | None
@@ -40,6 +42,7 @@ class ShownZoo:
     datasets: int  # once seen
     datasets_with_rows: int
     failures: int  # pairs left
+    weights_bytes: int  # of all rows; rows of equal weights share a file
     rows: tuple[ShownRow, ...]
 
 
@@ -97,6 +100,8 @@ def show_zoo(zoo: str) -> ShownZoo:
             test_total=sum(row.test_total_by_class),
             params=row.costs.params,
             flops=row.costs.flops,
+            weights_bytes=row.weights.size_bytes,
+            weights_dtype=row.weights.dtype,
             latency_ms=latency_ms.get(row.key),
             chosen_by=row.choice.chosen_by,
             predicted_accuracy=row.choice.predicted_mean,
@@ -112,6 +117,7 @@ def show_zoo(zoo: str) -> ShownZoo:
         datasets=len(snapshot.datasets),
         datasets_with_rows=len({row.identity.fingerprint for row in snapshot.rows}),
         failures=sum(event.kind == "failure" and event.payload["final"] for event in events),
+        weights_bytes=sum({row.weights.path: row.weights.size_bytes for row in snapshot.rows}.values()),
         rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
     )
 

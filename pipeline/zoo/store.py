@@ -4,6 +4,7 @@
     rows/        trained pairs          datasets/    datasets once seen
     journal/     events                 latencies/   networks on devices
     weights/     ab/abcdef....safetensors
+    supernets/   HASH.safetensors, the starting weights where no package brings them
     driver.lock  who grows it now
 
 Promised: a key has one row, whoever writes and whenever they die; a row's weights are on the disk before it.
@@ -24,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.running.files import write_new
+from pipeline.running.files import write_new, write_whole
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
@@ -43,7 +44,8 @@ _TABLES = {
     "journal": schema.JOURNAL,
     "latencies": schema.LATENCIES,
 }
-_OURS = {*_TABLES, "weights", "driver.lock"}
+_SUPERNETS = "supernets"
+_OURS = {*_TABLES, "weights", _SUPERNETS, "driver.lock"}
 
 
 class Zoo:
@@ -98,8 +100,11 @@ class Zoo:
                     folder.rmdir()
 
     @classmethod
-    def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
+    def create(cls, uri: str | os.PathLike[str], settings: ZooSettings, start: bytes | None = None) -> Zoo:
         """Make an empty zoo in a folder that is not there, is empty, or holds what an earlier `create` left half-done.
+
+        Args:
+            start: its starting weights as a file, where it is to keep them.
 
         Raises:
             ConfigError: files of someone else are there.
@@ -111,13 +116,17 @@ class Zoo:
         _make_folder(folder)
         for name, columns in _TABLES.items():
             AppendTable.create(location, name, columns)
+        made = cls(location, settings)
         try:
+            if start is not None:
+                made.start_file.parent.mkdir(exist_ok=True)
+                write_whole(made.start_file, start)
             new = write_new(folder / _SETTINGS, json.dumps(asdict(settings), indent=2, allow_nan=False).encode())
         except OSError as error:
-            raise ZooError(f"{folder / _SETTINGS} cannot be written: {error.strerror}; make room there") from error
+            raise ZooError(f"{folder} cannot be written to: {error.strerror}; make room there") from error
         if not new:
             raise ZooError(f"there is a zoo at {folder} already: leave it, or choose another place")
-        return cls(location, settings)
+        return made
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Zoo:
@@ -179,6 +188,11 @@ class Zoo:
         """The latest measurement of each network on each device at each batch size."""
         self._latencies.refresh()
         return schema.latencies_from_arrow(self._latencies.read())
+
+    @property
+    def start_file(self) -> Path:
+        """Where the zoo keeps its starting weights, if it keeps any: those of EfficientNet-Lite0 need no file."""
+        return self._folder / _SUPERNETS / f"{self.settings.supernet}.safetensors"
 
     def orphans(self) -> int:
         """Files in the weights folder that belong to no row: a driver died between the two."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tans_core.records import Architecture
+from tans_core.search_space.topology import Layout
 
 
 class SearchSpace(Protocol):
@@ -20,6 +21,7 @@ class SearchSpace(Protocol):
     name: str
     width: float
     topology_length: int
+    layout: Layout  # where the entries of a topology stand
     feature_dim: int  # width of the penultimate features
     supernet_hash: str  # content hash of the starting weights
     input_mean: tuple[float, float, float]  # of red, green, blue; the same for every dataset:
@@ -50,12 +52,24 @@ class SearchSpace(Protocol):
         """
         ...
 
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int, batch: int = 1) -> Tensor:
+        """Peak bytes of inference over `batch` images, int64 (C,): weights and the largest maps, see `costs.py`.
+
+        Raises:
+            InvalidTopology, ConfigError: as `costs`.
+        """
+        ...
+
     def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
         """A network with the starting weights and a new classifier drawn from `generator`; no shared memory."""
         ...
 
     def random_subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
         """The same network from random weights (He), for baselines and for loading weights into."""
+        ...
+
+    def start_file(self) -> bytes | None:
+        """The starting weights as a file that `init` takes; None where a package or the seed gives them again."""
         ...
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:

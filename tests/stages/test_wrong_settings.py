@@ -55,7 +55,7 @@ WRONG = {
     f"{SEARCH} --max-latency-ms -1": "--max-latency-ms must be above 0, got -1",
     f"{SEARCH} --zoo other?": "was learned over the zoo",
     f"{SEARCH} --json .": "--json . cannot be written",
-    f"{TUNE} --epochs 0": "epochs must be at least 1, got 0",
+    f"{TUNE} --epochs -1": "epochs must be at least 0, got -1",
     f"{TUNE} --seed -1": "--seed must be a whole",
     f"{TUNE} --row nothing": "no row 'nothing'",
     f"{TUNE} --row ": "no row ''",
