@@ -32,6 +32,19 @@ def add(commands) -> None:
         default="hypervolume",
         help="how the next pair is chosen (default: expected hypervolume gain)",
     )
+    parser.add_argument(
+        "--costs",
+        type=lambda text: tuple(text.split(",")),
+        default=("params", "flops"),
+        metavar="A,B",
+        help="what a network costs: two of params, flops, latency, memory (default: params,flops)",
+    )
+    parser.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="made by latency-table, also on another device (default: the zoo's own of this machine)",
+    )
     parser.add_argument("--search-space", choices=("ofa-lite", "ofa-mbv3"), help="family of networks")
     parser.add_argument("--init", type=Path, metavar="PATH", help="checkpoint of the supernet")
     parser.add_argument("--image-size", type=int, metavar="PX", help="longest side, a multiple of 32")
@@ -80,6 +93,8 @@ def run(given: argparse.Namespace, output: Output) -> int:
         **shared,
         hours=given.hours,
         acquisition=given.acquisition,
+        costs=given.costs,
+        latency_table=given.latency_table,
         workers=given.workers,
         gpus_per_worker=given.gpus_per_worker,
         address=given.address,

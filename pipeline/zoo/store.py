@@ -3,7 +3,7 @@
     zoo.json     what the zoo keeps for life; written last, so that a folder that has it is whole
     rows/        trained pairs          datasets/    datasets once seen
     journal/     events                 latencies/   networks on devices
-    weights/     ab/abcdef....safetensors
+    weights/     ab/abcdef....safetensors   latency_tables/  one a device and setting
     driver.lock  who grows it now
 
 Promised: a key has one row, whoever writes and whenever they die; a row's weights are on the disk before it.
@@ -28,13 +28,14 @@ from pipeline.running.files import write_new
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
-from pipeline.zoo.latency import Latency
+from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
+from tans_core.search_space.latency import LatencyTable
 
 _SETTINGS = "zoo.json"
 _TABLES = {
@@ -43,7 +44,7 @@ _TABLES = {
     "journal": schema.JOURNAL,
     "latencies": schema.LATENCIES,
 }
-_OURS = {*_TABLES, "weights", "driver.lock"}
+_OURS = {*_TABLES, "weights", "driver.lock", TABLES}
 
 
 class Zoo:
@@ -180,6 +181,16 @@ class Zoo:
         self._latencies.refresh()
         return schema.latencies_from_arrow(self._latencies.read())
 
+    def latency_tables(self) -> tuple[LatencyTable, ...]:
+        """Those of its search space and image size, one a device, batch size and number of threads.
+
+        Raises:
+            ConfigError: a file that is no latency table lies among them.
+        """
+        tables = [read_table(path) for path in sorted((self._folder / TABLES).glob("*.json"))]
+        kept = self.settings
+        return tuple(table for table in tables if table.setting.is_for(kept.search_space, kept.width, kept.image_size))
+
     def orphans(self) -> int:
         """Files in the weights folder that belong to no row: a driver died between the two."""
         self._rows.refresh()
@@ -236,6 +247,19 @@ class Zoo:
         if latencies:
             measured = schema.latencies_to_arrow(latencies, datetime.now(UTC))
             self._latencies.append(lambda: measured)
+
+    def write_latency_table(self, table: LatencyTable) -> Path:
+        """Keep a table; one of the same setting goes. Returns its file.
+
+        Raises:
+            ZooError: it cannot be written.
+        """
+        path = self._folder / table_name(table.setting)
+        try:
+            write_table(path, table)
+        except OSError as error:
+            raise ZooError(f"{path} cannot be written: {error.strerror}; make room there") from error
+        return path
 
     # --- inside -----------------------------------------------------------------------------------
 
