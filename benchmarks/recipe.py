@@ -1,39 +1,39 @@
 """Which recipe of fine-tuning gains at equal seconds? Candidates on left-out datasets of `meta-train` alone.
 
-Each candidate differs from the one it is compared with in one thing. All start from EfficientNet-Lite0's ImageNet
-weights, as the smallest subnet and as a random one, and learn at most `MOST_TRAIN` images. Each takes the better of
-its two rates by validation; its accuracy is on test. What a run costs is the processor time of its training steps.
-Every run is kept in a file of lines: the same command goes on where it was stopped.
+Each candidate differs from the recipe as it was in what its name says, and learns at most `MOST_TRAIN` images of each
+dataset. Of several rates the best in validation counts; accuracy is on test. What a run costs is processor time. Every
+run is kept in a file of lines: the same command goes on where it was stopped; the table is of the candidates that are
+whole.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import math
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, one_hot
 
 from benchmarks.machine import write
+from benchmarks.recipe_loop import BASE, MOST_TRAIN, Candidate, train
 from pipeline.running.progress import say
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
 from tans_core.records import ImageDataset
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
-from tans_core.search_space.space import SearchSpace
-from tans_core.training.augment import ImageBatches, epoch_plan
+from tans_core.training.augment import ImageBatches
 from tans_core.training.fine_tune import transfer
-from tans_core.training.head import closed_form_head, near_copies, put_head
-from tans_core.training.loop import CPU, confusion, reestimate_batch_norm, seeded, steps_of, to_device
+from tans_core.training.loop import CPU, confusion, seeded, to_device
 from tans_core.training.weights import decode_weights, encode_weights
 
 # Of six sources that no starting weights of ours have seen: photographs, a measurement, drawings, glyphs, textures.
@@ -45,7 +45,6 @@ DATASETS = (
     "thai-letters",
     "ufo-materials",
 )
-MOST_TRAIN = 256
 MOST_JUDGED = 500  # pictures of test, and of training beyond those learned
 ROW_OF = "emoji-objects"  # where the row that some runs start from was trained, by the recipe as it was
 SEEDS = (0,)
@@ -53,51 +52,18 @@ STARTS = ("smallest", "row")  # the smallest subnet: of Lite0, and trained on an
 T_95 = {1: 12.706, 2: 4.303, 5: 2.571}  # Student's t, two-sided 95 %, by degrees of freedom
 
 
-@dataclass(frozen=True, kw_only=True, order=True)
-class Candidate:
-    """A recipe; what is not named is as in `tans_core/training/recipe.py`."""
-
-    name: str
-    epochs: int = 5
-    image_size: int = 64
-    rates: tuple[float, ...] = (0.03,)
-    head: str = "drawn"  # "closed": fitted to features in eval mode; "batch": to those in training mode
-    norm: str = "batch"  # statistics while training: of the "batch"; frozen at the "source"'s or the "query"'s
-    body: float = 1.0  # rate of the body, as a share of the head's
-    norm_bias: float = 1.0  # rate of batch norms' biases, as a multiple of the body's
-    average: float = 0.0  # weight averaging: share that is kept at a step
-    mixup: float = 0.0  # Beta(a, a)
-    alternate: bool = False  # each image is mirrored every other epoch instead of by chance
-    small_first: bool = False  # the first half of the epochs at 64 px
-    adam: bool = False
-    refit: bool = False  # a head in closed form after the last step
-    smoothing: float = 0.1
-
-
-BASE = Candidate(name="as it was")
 CANDIDATES = (
     BASE,
     Candidate(name="closed head, no training", epochs=0, head="closed", norm="source", rates=(0.0,)),
     Candidate(name="closed head, no training, norm of the query", epochs=0, head="closed", norm="query", rates=(0.0,)),
-    Candidate(
-        name="closed head, no training, 96 px", epochs=0, head="closed", norm="source", rates=(0.0,), image_size=96
-    ),
-    Candidate(
-        name="closed head, no training, norm of the query, 96 px",
-        epochs=0,
-        head="closed",
-        norm="query",
-        rates=(0.0,),
-        image_size=96,
-    ),
-    Candidate(name="closed head of batches", head="batch", rates=(0.03,)),
+    Candidate(name="closed head, no training, norm chosen", epochs=0, head="closed", norm="chosen", rates=(0.0,)),
+    Candidate(name="closed head, norm chosen and frozen", head="closed", norm="chosen", rates=(0.003,)),
+    Candidate(name="closed head of batches", head="batch"),
     Candidate(name="slower body", body=0.3, rates=(0.1,)),
-    Candidate(name="closed head afterwards", refit=True),
-    Candidate(name="closed head, norm frozen at the source's", head="closed", norm="source", rates=(0.003,)),
     Candidate(name="weight averaging", average=0.9),
     Candidate(name="96 px", image_size=96),
     Candidate(name="11 epochs", epochs=11),
-    Candidate(name="closed head, norm frozen at the query's", head="closed", norm="query", rates=(0.003,)),
+    Candidate(name="closed head afterwards", refit=True),
     Candidate(name="norm biases faster", norm_bias=8.0),
     Candidate(name="Adam", adam=True, rates=(0.001,)),
     Candidate(name="96 px, 64 px first", image_size=96, small_first=True),
@@ -129,120 +95,6 @@ def tasks(candidates: Sequence[Candidate]) -> list[Task]:
     ]
 
 
-def train(
-    network: nn.Module,
-    dataset: ImageDataset,
-    search_space: SearchSpace,
-    candidate: Candidate,
-    rate: float,
-    *,
-    key: str,
-    mirror: bool,
-    small: ImageDataset | None = None,
-    most: int | None = MOST_TRAIN,
-) -> None:
-    """Train in place by a candidate; with `BASE` the same as `fit`, to the last bit.
-
-    Args:
-        small: the same pictures at 64 px, for `small_first`.
-    """
-    batches, train_N = ImageBatches(dataset, search_space, CPU), dataset.train[:most]
-    starts = steps_of(len(train_N), 32)
-    if candidate.norm == "query":
-        reestimate_batch_norm(network, batches, train_N, 32, key)
-    if candidate.head != "drawn":
-        _fit_head(network, dataset, search_space, batches, train_N, candidate.head == "batch")
-    optimiser = _optimiser(network, candidate, rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(candidate.epochs * len(starts)))
-    mean: dict[str, Tensor] = {}
-    drawn = np.random.default_rng(seeded(key, "mixup").initial_seed())
-    for epoch in range(1, candidate.epochs + 1):
-        network.train()
-        if candidate.norm != "batch":
-            for norm in _norms(network):
-                norm.eval()
-        seen = batches
-        if small is not None and candidate.small_first and epoch <= candidate.epochs // 2:
-            seen = ImageBatches(small, search_space, CPU)
-        order_N, shift_N2, mirror_N = epoch_plan(len(train_N), 3, mirror, seeded(key, f"epoch {epoch}"))
-        if candidate.alternate and mirror:
-            mirror_N = (torch.rand(len(train_N), generator=seeded(key, "first flip")) < 0.5) ^ (epoch % 2 == 0)
-        for start in starts:
-            chosen_B = order_N[start : start + 32]
-            index_B = train_N[chosen_B]
-            images = seen.augmented(index_B, shift_N2[chosen_B], mirror_N[chosen_B])
-            target = batches.labels_N[index_B]
-            if candidate.mixup:
-                share = float(drawn.beta(candidate.mixup, candidate.mixup))
-                target = one_hot(target, len(dataset.class_names)).float()
-                images = share * images + (1 - share) * images.flip(0)
-                target = share * target + (1 - share) * target.flip(0)
-            loss = cross_entropy(network(images), target, label_smoothing=candidate.smoothing)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-            if candidate.average:
-                _average(mean, network, candidate.average)
-    if mean:
-        network.load_state_dict(mean, strict=False)
-    if candidate.norm == "batch":
-        reestimate_batch_norm(network, batches, train_N, 32, key)
-    if candidate.refit:
-        _fit_head(network, dataset, search_space, batches, train_N, False)
-
-
-def one_cycle(steps: int) -> Callable[[int], float]:
-    rising = max(1, round(steps * 0.25))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-    return factor
-
-
-def _fit_head(network, dataset, search_space, batches, train_N, training: bool) -> None:
-    network.train(training)
-    with torch.no_grad():
-        features = [search_space.features(network, batches.plain(index)) for index in train_N.split(32)]
-    labels_N = dataset.labels[train_N]
-    copies = near_copies(dataset.images[train_N], labels_N)
-    put_head(network, closed_form_head(torch.cat(features), labels_N, len(dataset.class_names), copies))
-
-
-def _optimiser(network: nn.Module, candidate: Candidate, rate: float) -> torch.optim.Optimizer:
-    of_norms = {id(norm.bias) for norm in _norms(network)}
-    groups = []
-    for name, parameter in network.named_parameters():
-        of_head = name.startswith("classifier.")
-        groups.append(
-            {
-                "params": [parameter],
-                "lr": rate
-                * (1.0 if of_head else candidate.body)
-                * (candidate.norm_bias if id(parameter) in of_norms else 1.0),
-                "weight_decay": 5e-4 if parameter.ndim > 1 else 0.0,
-            }
-        )
-    if candidate.adam:
-        return torch.optim.AdamW([{**group, "weight_decay": 0.05 * (group["weight_decay"] > 0)} for group in groups])
-    return torch.optim.SGD(groups, lr=rate, momentum=0.9, nesterov=True)
-
-
-def _average(mean: dict[str, Tensor], network: nn.Module, keep: float) -> None:
-    for name, parameter in network.named_parameters():
-        if name in mean:
-            mean[name].lerp_(parameter.detach(), 1 - keep)
-        else:
-            mean[name] = parameter.detach().clone()
-
-
-def _norms(network: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
 class _Bench:
     """What runs share: datasets and subnets, made once."""
 
@@ -259,6 +111,10 @@ class _Bench:
     def network(self, start: str, classes: int, key: str) -> nn.Module:
         if start != "row":
             return self._space.subnet(self._smallest, classes, seeded(key, "classifier"))
+        return transfer(self._space, self._smallest, self.row(), classes, key)
+
+    def row(self) -> dict[str, Tensor]:
+        """Weights of the smallest subnet trained on another source, by the recipe as it was; kept in a file."""
         if not self._row and self._row_file.exists():
             self._row = decode_weights(self._row_file.read_bytes())
         if not self._row:
@@ -270,7 +126,7 @@ class _Bench:
             train(row, source, self._space, replace(BASE, epochs=8), 0.03, key="row", mirror=mirror, most=None)
             self._row = row.state_dict()
             self._row_file.write_bytes(encode_weights(self._row))
-        return transfer(self._space, self._smallest, self._row, classes, key)
+        return self._row
 
     def dataset(self, name: str, image_size: int) -> ImageDataset:
         if (name, image_size) not in self._read:
@@ -298,6 +154,22 @@ class _Bench:
             count_KK = confusion(network, batches, index_N, classes)
             found |= {f"{side}_correct": int(count_KK.trace()), f"{side}_total": int(count_KK.sum())}
         return found
+
+
+@functools.cache
+def _bench(data: Path, out: Path) -> _Bench:
+    torch.set_num_threads(1)
+    return _Bench(data, out)
+
+
+def _run(task: Task, data: Path, out: Path) -> dict[str, Any]:
+    return _bench(data, out).run(task, next(each for each in CANDIDATES if each.name == task.candidate))
+
+
+def complete(done: dict[Task, dict[str, Any]]) -> list[dict[str, Any]]:
+    """Results of the candidates all of whose runs are there."""
+    whole = [candidate for candidate in CANDIDATES if all(task in done for task in tasks([candidate]))]
+    return [done[task] for task in tasks(whole)]
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -370,23 +242,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/ is read")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
+    parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
-    torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     lines = given.out / "recipe.jsonl"
     fields = Task.__dataclass_fields__
     results = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
     done = {Task(**{name: result[name] for name in fields}): result for result in results}
-    by_name, wanted = {candidate.name: candidate for candidate in CANDIDATES}, tasks(CANDIDATES)
+    wanted = tasks(CANDIDATES)
     missing = [task for task in wanted if task not in done]
-    bench = _Bench(given.data, given.out)
-    with lines.open("a") as file:
-        for number, task in enumerate(missing, start=1):
-            done[task] = bench.run(task, by_name[task.candidate])
-            file.write(json.dumps(done[task]) + "\n")
+    if missing:
+        _bench(given.data, given.out).row()  # once, before the workers begin
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(given.workers, mp_context=context) as pool, lines.open("a") as file:
+        waiting = {pool.submit(_run, task, given.data, given.out): task for task in missing}
+        for number, future in enumerate(as_completed(waiting), start=1):
+            task, result = waiting[future], future.result()
+            done[task] = result
+            file.write(json.dumps(result) + "\n")
             file.flush()
             say(f"{number} of {len(missing)}: {task.candidate}, {task.dataset}")
-    write(given.out / "recipe.json", summary([done[task] for task in wanted]))
+    write(given.out / "recipe.json", summary(complete(done)))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from benchmarks.recipe import BASE, CANDIDATES, DATASETS, STARTS, summary, tasks, train
+from benchmarks.recipe import CANDIDATES, DATASETS, STARTS, complete, summary, tasks
+from benchmarks.recipe_loop import BASE, train
 from tans_core.training.loop import fit
 from tans_core.training.recipe import Recipe
 from tests.core.training.toy import SPACE, ToyNetwork, pictures
@@ -50,11 +51,19 @@ def test_a_candidate_is_judged_by_its_rate_of_validation_against_the_base_datase
 
 def test_every_candidate_runs_on_every_dataset_and_start_and_the_base_comes_first():
     wanted = tasks(CANDIDATES)
-    assert len(wanted) == len(set(wanted)) and CANDIDATES[0] == BASE == CANDIDATES[0]
+    assert len(wanted) == len(set(wanted)) and CANDIDATES[0] == BASE
     assert len({candidate.name for candidate in CANDIDATES}) == len(CANDIDATES)
     for candidate in CANDIDATES:
         of_it = [(task.dataset, task.start) for task in wanted if task.candidate == candidate.name]
         assert set(of_it) == {(dataset, start) for dataset in DATASETS for start in STARTS}
+
+
+def test_a_candidate_counts_when_all_its_runs_are_there():
+    of_base, of_second = tasks(CANDIDATES[:1]), tasks(CANDIDATES[1:2])
+    done = {task: {"candidate": task.candidate} for task in (*of_base, *of_second[1:])}
+    assert complete(done) == [{"candidate": BASE.name}] * len(of_base)
+    done[of_second[0]] = {"candidate": "second"}
+    assert len(complete(done)) == len(of_base) + len(of_second)
 
 
 def test_the_base_is_the_loop_that_pairs_are_trained_by_to_the_last_bit():

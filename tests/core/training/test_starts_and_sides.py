@@ -1,5 +1,7 @@
 """From which weights a training starts, and on which images it is judged: worked out by hand in the toy world."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -114,6 +116,26 @@ def test_batch_norm_is_re_estimated_before_an_evaluation():
     fitted = fit(network, data, SPACE, STILL, key="key", evaluate_on=data.test, evaluate_at=())
     assert fitted.correct_by_class == START["test"]
     assert network.norm.running_mean.tolist() == pytest.approx([130.0] * 3)
+
+
+class Rectified(ToyNetwork):
+    """What is below 0 after the norm is lost; of all pictures, where the norm's mean is that of others."""
+
+    def pooled(self, images):
+        return super().pooled(images).relu()
+
+
+@pytest.mark.parametrize(("mean", "kept"), [(100.0, True), (200.0, False)])
+def test_a_closed_form_keeps_the_statistics_of_batch_norm_unless_those_of_the_images_tell_more(mean, kept):
+    """Pictures are 100 and 160: with a mean of 200 all are 0 after the norm, with 100 they are 0 and above."""
+    data, network = pictures(), Rectified(1.0)
+    network.norm.running_mean.fill_(mean)
+    tuned = tune(network, data, SPACE, replace(STILL, epochs=0), key="key")
+    assert network.norm.running_mean.tolist() == pytest.approx([mean if kept else 130.0] * 3)
+    assert network.body.item() == 1.0 and tuned.best_epoch == 0 and len(tuned.curve) == 1
+    tables = judge(network, data, SPACE)
+    assert tables.test_KK.diagonal().tolist() == list(TEST_TOTAL)  # training and test say that bright is 1
+    assert (tuned.val_correct, tuned.curve[0].val_correct) == (0, 0)  # validation says the opposite
 
 
 def test_fine_tuning_keeps_the_epoch_that_is_best_in_validation_and_reads_test_for_it_alone():
