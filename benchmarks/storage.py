@@ -1,8 +1,8 @@
 """Does 16-bit storage change an answer? Trained networks of `meta-train` datasets, stored in 32 and in 16 bits.
 
-Each dataset is given one random network, trained by the recipe of the `laptop` preset; or rows of an older zoo are
-taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in bfloat16 (vectors in 32 bits
-always), read back, and asked for the class of each validation image.
+Each dataset is given one random network, trained by the recipe of the `laptop` preset (or fewer epochs of it); or
+rows of an older zoo are taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in
+bfloat16 (vectors in 32 bits always), read back, and asked for the class of each validation image.
 """
 
 from __future__ import annotations
@@ -44,9 +44,10 @@ class Trained:
     state: dict[str, Tensor]
 
 
-def trained(folder: Path, count: int, search_space: SearchSpace) -> Iterator[Trained]:
+def trained(folder: Path, count: int, epochs: int, search_space: SearchSpace) -> Iterator[Trained]:
     """One random network for each of the first datasets of a folder, trained by the `laptop` preset."""
     preset, backbone = PRESETS["laptop"], lite0_backbone()
+    recipe = replace(preset.recipe, epochs=epochs)
     for number, path in enumerate(sorted(folder.glob("*.parquet"))[:count]):
         dataset = open_dataset(f"parquet:{path}", preset.image_size)
         topology = tuple(search_space.sample(1, torch.Generator().manual_seed(SEED + number))[0].tolist())
@@ -57,7 +58,7 @@ def trained(folder: Path, count: int, search_space: SearchSpace) -> Iterator[Tra
             width=search_space.width,
             image_size=preset.image_size,
             mode="standalone",
-            recipe=asdict(replace(preset.recipe, mirror=keeps_class_when_mirrored(dataset, backbone))),
+            recipe=asdict(replace(recipe, mirror=keeps_class_when_mirrored(dataset, backbone))),
             supernet=search_space.supernet_hash,
             seed=SEED,
         )
@@ -141,17 +142,19 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/")
     parser.add_argument("--out", type=Path, default=Path("runs/bench"))
     parser.add_argument("--networks", type=int, default=NETWORKS)
+    parser.add_argument("--epochs", type=int, default=PRESETS["laptop"].recipe.epochs)
     parser.add_argument("--zoo", help="train nothing: take rows of this zoo over meta-train that are of 32 bits")
     given = parser.parse_args()
     torch.set_num_threads(1)
     search_space, folder = make_search_space(PRESETS["laptop"].search_space), given.data / "meta-train"
     networks = []
-    for network in (
-        rows_of(given.zoo, folder, given.networks) if given.zoo else trained(folder, given.networks, search_space)
-    ):
+    source = trained(folder, given.networks, given.epochs, search_space)
+    if given.zoo:
+        source = rows_of(given.zoo, folder, given.networks)
+    for network in source:
         networks.append(stored(network, search_space))
         say(f"{len(networks)} of {given.networks}: {networks[-1]['dataset']}, changed {networks[-1]['changed']}")
-    write(given.out / "storage.json", {**summary(networks), "rows_of": given.zoo and Path(given.zoo).name})
+    write(given.out / "storage.json", {**summary(networks), "epochs": given.epochs})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.parsing import command, zoo_option
-from pipeline.running.output import Output, percent, table
+from pipeline.running.output import Output, latency_cell, percent, table
 
 
 def add(commands) -> None:
@@ -42,7 +42,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
                     each.params,
                     each.flops,
                     each.weights_bytes,
-                    each.latency_ms,
+                    latency_cell(each.latency_ms, each.latency_predicted),
                     each.chosen_by,
                 )
                 for each in there.rows

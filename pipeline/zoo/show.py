@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.journal_words import in_words
-from tans_core.records import DatasetRecord, ZooSettings
+from pipeline.zoo.latency import device_name, row_latencies, table_of
+from tans_core.records import DatasetRecord, Row, ZooSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,8 @@ class ShownRow:
     flops: int
     weights_bytes: int
     weights_dtype: str  # of matrices; vectors are always float32
-    latency_ms: float | None  # median on the device measured last
+    latency_ms: float | None  # on this processor, one thread; where nothing is known of it, on the device measured last
+    latency_predicted: bool  # by the zoo's latency table: the row was never timed here
     chosen_by: str
     predicted_accuracy: float | None
     reason: str
@@ -88,7 +90,7 @@ def show_zoo(zoo: str) -> ShownZoo:
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
     names = distinct_names(snapshot.datasets)
-    latency_ms = {latency.key: latency.p50_ms for latency in store.latencies()}
+    latencies = _latencies(store, snapshot.rows)
     rows = [
         ShownRow(
             key=row.key,
@@ -102,12 +104,13 @@ def show_zoo(zoo: str) -> ShownZoo:
             flops=row.costs.flops,
             weights_bytes=row.weights.size_bytes,
             weights_dtype=row.weights.dtype,
-            latency_ms=latency_ms.get(row.key),
+            latency_ms=latency_ms,
+            latency_predicted=predicted,
             chosen_by=row.choice.chosen_by,
             predicted_accuracy=row.choice.predicted_mean,
             reason=row.choice.reason,
         )
-        for row in snapshot.rows
+        for row, (latency_ms, predicted) in zip(snapshot.rows, latencies, strict=True)
     ]
     events = store.journal.events()
     return ShownZoo(
@@ -120,6 +123,15 @@ def show_zoo(zoo: str) -> ShownZoo:
         weights_bytes=sum({row.weights.path: row.weights.size_bytes for row in snapshot.rows}.values()),
         rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
     )
+
+
+def _latencies(store: Zoo, rows: Sequence[Row]) -> list[tuple[float | None, bool]]:
+    measured, table = store.latencies(), table_of(None, store.latency_tables(), store.settings)
+    here = row_latencies(rows, measured, table, device_name(), 1)
+    if any(latency_ms is not None for latency_ms, _ in here):
+        return here
+    anywhere = {latency.key: latency.p50_ms for latency in measured}
+    return [(anywhere.get(row.key), False) for row in rows]
 
 
 def distinct_names(datasets: Mapping[str, DatasetRecord]) -> dict[str, str]:

@@ -39,26 +39,18 @@ class CostTable:
 
     def costs(self, layout: Layout, topology_CT: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         """Parameters and multiply-accumulates, int64 (C,), of masked topologies."""
-        params_C = gathered(self.params_BVV, layout, topology_CT).sum(dim=1)
-        macs_C = gathered(self.macs_BVV, layout, topology_CT).sum(dim=1)
+        params_C = layout.gather(self.params_BVV, topology_CT).sum(dim=1)
+        macs_C = layout.gather(self.macs_BVV, topology_CT).sum(dim=1)
         classifier_params = (self.feature_dim + 1) * classes
         return params_C + self.fixed_params + classifier_params, macs_C + self.fixed_macs + self.feature_dim * classes
 
-    def memory(self, layout: Layout, topology_CT: Tensor, classes: int, batch: int) -> Tensor:
+    def memory(self, layout: Layout, topology_CT: Tensor, classes: int | Tensor, batch: int) -> Tensor:
         """Bytes of weights and, for `batch` images at once, of maps: int64 (C,), of masked topologies."""
-        stored_C = gathered(self.stored_BVV, layout, topology_CT).sum(dim=1)
+        stored_C = layout.gather(self.stored_BVV, topology_CT).sum(dim=1)
         stored_C = stored_C + self.fixed_stored + (self.feature_dim + 1) * classes
-        working_C = gathered(self.working_BVV, layout, topology_CT).amax(dim=1)
-        working_C = working_C.clamp_min(max(self.fixed_working, self.feature_dim + classes))
+        working_C = layout.gather(self.working_BVV, topology_CT).amax(dim=1)
+        working_C = working_C.clamp_min(self.fixed_working).maximum(torch.as_tensor(self.feature_dim + classes))
         return _FLOAT_BYTES * (stored_C + batch * working_C)
-
-
-def gathered(table_BVV: Tensor, layout: Layout, topology_CT: Tensor) -> Tensor:
-    """What a table says of each block of masked topologies, (C, B); of one that is not there, the entry at 0."""
-    kernel_CB, expand_CB, _ = layout.split(topology_CT)
-    kernel_CB = torch.searchsorted(torch.tensor((0, *layout.kernel_choices)), kernel_CB.contiguous())
-    expand_CB = torch.searchsorted(torch.tensor((0, *layout.expand_choices)), expand_CB.contiguous())
-    return table_BVV[torch.arange(layout.blocks), kernel_CB, expand_CB]
 
 
 def build_cost_table(
@@ -91,7 +83,18 @@ def build_cost_table(
     for layer in head:
         costs, _ = _fixed_costs([layer], side)
         fixed, side = (*(one + other for one, other in zip(fixed[:3], costs)), max(fixed[3], costs[3])), 1
-    return CostTable(*table_4BVV, *fixed, feature_dim=feature_dim)
+    params_BVV, macs_BVV, stored_BVV, working_BVV = table_4BVV
+    return CostTable(
+        params_BVV=params_BVV,
+        macs_BVV=macs_BVV,
+        stored_BVV=stored_BVV,
+        working_BVV=working_BVV,
+        fixed_params=fixed[0],
+        fixed_macs=fixed[1],
+        fixed_stored=fixed[2],
+        fixed_working=fixed[3],
+        feature_dim=feature_dim,
+    )
 
 
 def _fixed_costs(layers: Sequence[nn.Module], side: int) -> tuple[tuple[int, ...], int]:

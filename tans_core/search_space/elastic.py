@@ -66,7 +66,7 @@ class ElasticSearchSpace:
     def costs(self, topology_CT: Tensor, image_size: int, classes: int) -> tuple[Tensor, Tensor]:
         return self._cost_table(image_size).costs(self.layout, self.layout.check(topology_CT), classes)
 
-    def memory(self, topology_CT: Tensor, image_size: int, classes: int, batch: int = 1) -> Tensor:
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int | Tensor, batch: int = 1) -> Tensor:
         return self._cost_table(image_size).memory(self.layout, self.layout.check(topology_CT), classes, batch)
 
     def _cost_table(self, image_size: int) -> CostTable:

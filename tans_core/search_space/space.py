@@ -52,8 +52,11 @@ class SearchSpace(Protocol):
         """
         ...
 
-    def memory(self, topology_CT: Tensor, image_size: int, classes: int, batch: int = 1) -> Tensor:
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int | Tensor, batch: int = 1) -> Tensor:
         """Peak bytes of inference over `batch` images, int64 (C,): weights and the largest maps, see `costs.py`.
+
+        Args:
+            classes: of all networks, or of each (C,).
 
         Raises:
             InvalidTopology, ConfigError: as `costs`.

@@ -12,6 +12,8 @@ import pytest
 
 from benchmarks import meta_test, pool, reading, soak
 from benchmarks.soak import End, Notes, Sample
+from benchmarks.starter_weights import Judged
+from benchmarks.starter_weights import summary_of as starter_summary
 from benchmarks.training import engine
 from pipeline.growing.build_zoo import BuildSummary
 from tans_core.records import Row
@@ -112,6 +114,7 @@ def built(wall_s: float) -> BuildSummary:
         decision_ms_median=1.0,
         decision_ms_p95=2.0,
         refit_s=(),
+        costs=("params", "flops"),
         hypervolume_mean=0.5,
         hypervolume_mean_test=0.4,
         nodes=1,
@@ -300,3 +303,22 @@ def test_engine_ratios_are_of_one_round_and_medians_over_rounds():
 def test_steps_that_warm_up_are_not_counted():
     began = [0.0, 10.0, 20.0, 30.0, 30.5, 31.0]
     assert engine._per_second(began, batch_size=32) == 64
+
+
+def test_starter_weights_are_compared_on_the_datasets_that_all_sides_were_judged_on():
+    accuracies = {  # of two datasets; the third is judged on one side alone
+        ("starter", "smallest"): {"a": 0.7, "b": 0.5, "c": 0.9},
+        ("lite0", "smallest"): {"a": 0.6, "b": 0.5},
+        ("starter", "random"): {"a": 0.8, "b": 0.4},
+        ("lite0", "random"): {"a": 0.9, "b": 0.5},
+    }
+    judged = [
+        Judged(start, network, dataset, accuracy)
+        for (start, network), found in accuracies.items()
+        for dataset, accuracy in found.items()
+    ]
+    summary = starter_summary(judged)
+    assert summary["datasets"] == 2
+    assert (summary["starter_smallest"], summary["lite0_smallest"]) == pytest.approx((60, 55))
+    assert summary["gain_smallest_points"] == pytest.approx(5)
+    assert summary["gain_random_points"] == pytest.approx(-10)
