@@ -1,6 +1,6 @@
 """Size and epochs of a fine-tuning that has to be over in time: a few steps are timed, then one plan is made.
 
-Larger pictures are taken for worth more than later epochs once there are `LEAST_EPOCHS` (docs/recipe.md says why).
+Larger pictures are taken for worth more than later epochs once there are `LEAST_EPOCHS` (a guess: docs/recipe.md).
 """
 
 from __future__ import annotations
