@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pipeline.growing.build_zoo import build_zoo
     from pipeline.growing.pretrain import pretrain
     from pipeline.network.fine_tune import fine_tune
+    from pipeline.network.latency_table import latency_table
     from pipeline.network.load_network import load_network
     from pipeline.network.predict import predict
     from pipeline.reading.datasets import datasets
@@ -25,6 +26,7 @@ __all__ = [
     "datasets",
     "fine_tune",
     "front",
+    "latency_table",
     "load_network",
     "meta_train",
     "predict",
@@ -41,6 +43,7 @@ _HOMES = {
     "datasets": "pipeline.reading.datasets",
     "fine_tune": "pipeline.network.fine_tune",
     "front": "tans_core.evaluation.fronts",
+    "latency_table": "pipeline.network.latency_table",
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
     "predict": "pipeline.network.predict",

@@ -31,6 +31,19 @@ def add(commands) -> None:
         default="hypervolume",
         help="how the next pair is chosen (default: expected hypervolume gain)",
     )
+    parser.add_argument(
+        "--costs",
+        type=lambda text: tuple(text.split(",")),
+        default=("params", "flops"),
+        metavar="A,B",
+        help="what a network costs: two of params, flops, latency, memory (default: params,flops)",
+    )
+    parser.add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="made by latency-table, also on another device (default: the zoo's own of this machine)",
+    )
     parser.add_argument("--search-space", choices=("ofa-lite", "ofa-mbv3"), help="family of networks")
     init_option(parser, "starting weights of a new zoo (default: starter; ofa-mbv3: random)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="longest side, a multiple of 32")
@@ -79,6 +92,8 @@ def run(given: argparse.Namespace, output: Output) -> int:
         **shared,
         hours=given.hours,
         acquisition=given.acquisition,
+        costs=given.costs,
+        latency_table=given.latency_table,
         workers=given.workers,
         gpus_per_worker=given.gpus_per_worker,
         address=given.address,

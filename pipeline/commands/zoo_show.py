@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipeline.commands.parsing import command, zoo_option
-from pipeline.running.output import Output, percent, table
+from pipeline.running.output import Output, latency_cell, percent, table
 
 
 def add(commands) -> None:
@@ -29,9 +29,10 @@ def run(given: argparse.Namespace, output: Output) -> int:
     lines = [
         f"zoo {settings.zoo_id[:12]}, version {there.version}: {len(there.rows)} rows over "
         f"{there.datasets_with_rows} of {there.datasets} datasets, {there.failures} failures; {settings.search_space} "
-        f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}",
+        f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}; "
+        f"weights {there.weights_bytes / 1e6:,.1f} MB",
         table(
-            ("row", "dataset", "val", "test", "params", "flops", "latency ms", "chosen by"),
+            ("row", "dataset", "val", "test", "params", "flops", "bytes", "latency ms", "chosen by"),
             [
                 (
                     each.key,
@@ -40,7 +41,8 @@ def run(given: argparse.Namespace, output: Output) -> int:
                     percent(each.test_accuracy),
                     each.params,
                     each.flops,
-                    each.latency_ms,
+                    each.weights_bytes,
+                    latency_cell(each.latency_ms, each.latency_predicted),
                     each.chosen_by,
                 )
                 for each in there.rows

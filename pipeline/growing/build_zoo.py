@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from pipeline.config import checked_seed, preset
+from pipeline.growing.costs import cost_scale
 from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
 from pipeline.growing.workers import Workers, workers_up
@@ -28,7 +29,7 @@ from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
 from pipeline.zoo.verify import zoo_search_space
 from tans_core.acquisition.choose import check_chooser, make_chooser
-from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
+from tans_core.acquisition.hypervolume import CostScale, check_costs, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ImageDataset, Row, ZooSettings
 from tans_core.search_space import WORDS, make_search_space
@@ -42,17 +43,18 @@ class BuildSummary:
 
     pairs: int  # rows of the zoo at the end
     pairs_asked: int
-    failures: int  # pairs left after three attempts, in this run
-    workers: int
-    utilisation: float | None  # None where nothing was trained
-    decision_ms_median: float | None
-    decision_ms_p95: float | None
-    refit_s: tuple[float, ...]  # of the surrogate's hyperparameters, beside the training
+    failures: int = 0  # pairs left after three attempts, in this run
+    workers: int = 0
+    utilisation: float | None = None  # None where nothing was trained
+    decision_ms_median: float | None = None
+    decision_ms_p95: float | None = None
+    refit_s: tuple[float, ...] = ()  # of the surrogate's hyperparameters, beside the training
+    costs: tuple[str, ...]  # that hypervolume is of, beside accuracy
     hypervolume_mean: float  # over all datasets of the zoo
     hypervolume_mean_test: float  # the same fronts, chosen by validation, valued on test
-    nodes: int  # that the workers were on
-    stopped_by: str | None  # a signal's name; None where the build came to its own end
-    exhausted: bool  # no candidate was left
+    nodes: int = 0  # that the workers were on
+    stopped_by: str | None = None  # a signal's name; None where the build came to its own end
+    exhausted: bool = False  # no candidate was left
     wall_s: float
 
 
@@ -117,6 +119,8 @@ def build_zoo(
     more: int | None = None,
     hours: float | None = None,
     acquisition: str = "hypervolume",
+    costs: Sequence[str] = ("params", "flops"),
+    latency_table: Path | None = None,
     preset_name: str | None = None,
     search_space: str | None = None,
     image_size: int | None = None,
@@ -137,6 +141,8 @@ def build_zoo(
         more: rows beyond what is there.
         hours: no pair is started after that time.
         acquisition: "hypervolume" or "random".
+        costs: two of "params", "flops", "latency" and "memory": what hypervolume is of, beside accuracy.
+        latency_table: file with the latency of a device; None: the zoo's own of this processor, of one thread.
         preset_name: "smoke", "laptop" or "paper"; None: what the zoo keeps, laptop for a new one.
         search_space, image_size, seed: None: the zoo's, else the preset's, else 0.
         init: starting weights of a new zoo: a word ("starter", "lite0", "random", "imagenet"), a file, or an address;
@@ -158,6 +164,7 @@ def build_zoo(
         if not 0 <= value < float("inf"):
             raise ConfigError(f"--{name} must be a number of at least 0, got {value:g}")
     check_chooser(acquisition)
+    check_costs(costs)
     if mlflow_uri is not None:
         checked_uri(mlflow_uri)
     if workers != 0:
@@ -170,6 +177,8 @@ def build_zoo(
         more=more,
         hours=hours,
         acquisition=acquisition,
+        costs=tuple(costs),
+        latency_table=None if latency_table is None else str(latency_table),
         preset=preset_name,
         init=None if init is None else without_secrets(str(init)),
         workers=workers,
@@ -191,6 +200,7 @@ def build_zoo(
             seed=seed,
         )
         plan = planned()
+        scale = cost_scale(zoo, plan.settings, plan.search_space, costs, latency_table)
         run = uuid.uuid4().hex[:12]
         with Zoo.claimed(zoo, run, stop, wait):
             # A new zoo is made when its workers are up: a start that fails leaves none behind.
@@ -202,7 +212,7 @@ def build_zoo(
                 say(f"{orphans} weights files belong to no row: a run ended between writing and committing them")
             if plan.rows_there >= plan.rows_at_end:
                 say(f"{plan.rows_there} of {plan.rows_at_end} pairs, nothing to do; ask for more to grow")
-                return _nothing_to_do(store, plan, began)
+                return _nothing_to_do(store, plan, wish, scale, began)
             tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
             status: Status = "FAILED"
             try:
@@ -214,7 +224,7 @@ def build_zoo(
                 }
                 with journalled(store.journal, run, start) as ends:
                     up = up or started.enter_context(_workers(plan, wish, stop))
-                    summary = _build(store, plan, wish, tracker, run, stop, began, started, up)
+                    summary = _build(store, plan, wish, scale, tracker, run, stop, began, started, up)
                     ends.update(asdict(summary))
                 status = "FINISHED"
                 return summary
@@ -231,6 +241,8 @@ class _Wish:
     more: int | None
     hours: float | None
     acquisition: str
+    costs: tuple[str, ...]
+    latency_table: str | None
     preset: str | None
     init: str | None
     workers: int
@@ -243,6 +255,7 @@ def _build(
     store: Zoo,
     plan: BuildPlan,
     wish: _Wish,
+    scale: CostScale,
     tracker: Tracker,
     run: str,
     stop: StopRequest,
@@ -254,12 +267,10 @@ def _build(
     deadline_s = preset(plan.settings.preset).deadline_s
     with started:
         records = record_datasets(store, plan.datasets, up.pool, deadline_s, stop)
-        settings = plan.settings
-        scale = CostScale(plan.search_space, settings.image_size)
         known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
         here = {record.fingerprint for record in records}
         beside = [record for record in known if record.fingerprint not in here]
-        chooser = make_chooser(wish.acquisition, records, beside, plan.search_space, settings.image_size, settings.seed)
+        chooser = make_chooser(wish.acquisition, records, beside, plan.search_space, scale, plan.settings.seed)
         with closing(chooser):
             growth = Growth(
                 store,
@@ -289,6 +300,7 @@ def _build(
         decision_ms_median=quantile(grown.decision_ms, 0.5),
         decision_ms_p95=quantile(grown.decision_ms, 0.95),
         refit_s=tuple(chooser.refit_seconds),
+        costs=wish.costs,
         hypervolume_mean=hypervolume_mean(known, grown.rows, scale),
         hypervolume_mean_test=hypervolume_mean(known, grown.rows, scale, "test"),
         nodes=up.nodes,
@@ -303,24 +315,15 @@ def quantile(values: Sequence[float], share: float) -> float | None:
     return torch.tensor(values, dtype=torch.float64).quantile(share).item() if values else None
 
 
-def _nothing_to_do(store: Zoo, plan: BuildPlan, began: float) -> BuildSummary:
+def _nothing_to_do(store: Zoo, plan: BuildPlan, wish: _Wish, scale: CostScale, began: float) -> BuildSummary:
     there = store.snapshot()
     rows, known = there.rows, list(there.datasets.values())
-    scale = CostScale(plan.search_space, plan.settings.image_size)
     return BuildSummary(
         pairs=len(rows),
         pairs_asked=plan.rows_at_end,
-        failures=0,
-        workers=0,
-        utilisation=None,
-        decision_ms_median=None,
-        decision_ms_p95=None,
-        refit_s=(),
+        costs=wish.costs,
         hypervolume_mean=hypervolume_mean(known, rows, scale),
         hypervolume_mean_test=hypervolume_mean(known, rows, scale, "test"),
-        nodes=0,
-        stopped_by=None,
-        exhausted=False,
         wall_s=time.monotonic() - began,
     )
 

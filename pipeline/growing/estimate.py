@@ -15,6 +15,7 @@ from tans_core.training.recipe import Recipe
 
 SAMPLES = 200  # random networks, for mean costs
 TIMED_STEPS = 3
+BYTES_A_PARAMETER = 2.1  # 16 bits for matrices, 32 for vectors and the statistics of batch norm
 OVERHEAD = 1.2  # evaluation, batch norm, response, writing
 
 
@@ -46,7 +47,7 @@ def estimate(plan: BuildPlan, workers: int) -> Estimate:
         workers=workers,
         pair_seconds=pair_seconds,
         wall_s=pair_seconds / workers,
-        storage_bytes=int(4 * pairs * params_C.double().mean().item()),
+        storage_bytes=int(BYTES_A_PARAMETER * pairs * params_C.double().mean().item()),
     )
 
 

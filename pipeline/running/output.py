@@ -96,6 +96,11 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     return "\n".join([line(list(header)), line(["-" * width for width in widths]), *map(line, cells)])
 
 
+def latency_cell(latency_ms: float | None, predicted: bool) -> float | str | None:
+    """A latency for a table's cell; one that was not measured says so."""
+    return f"{latency_ms:.3g} predicted" if predicted and latency_ms is not None else latency_ms
+
+
 def shown(text: str) -> str:
     """Text of other people's for a terminal: control characters escaped."""
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

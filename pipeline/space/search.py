@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from pipeline.reading.read import read_dataset
 from pipeline.running.output import shown
 from pipeline.running.progress import say
 from pipeline.running.threads import torch_threads
+from pipeline.space.prices import PricedRows, price_rows
 from pipeline.space.space_folder import Space, load_space
 from pipeline.zoo import Zoo
-from pipeline.zoo.latency import device_name
 from pipeline.zoo.show import distinct_names
 from tans_core.cross_modal.encoders import facts_of
 from tans_core.cross_modal.features import training_features
 from tans_core.errors import ConfigError, SpaceError, WeightsError
 from tans_core.records import ImageDataset, Row, ZooSnapshot
-from tans_core.retrieval.constraints import Limits, RowCosts, explain_none, within
+from tans_core.retrieval.constraints import Limits, explain_none, within
 from tans_core.retrieval.known_pictures import known_pictures
 from tans_core.retrieval.rank import Measured, Ranked, rank
 from tans_core.search_space.ofa_lite import LITE0_SHA256, lite0_backbone
@@ -41,7 +41,9 @@ class SearchEntry:
     zoo_chance: float  # what chance gives there: the share of the largest class
     params: int
     flops: int
-    latency_ms: float | None  # median on this machine; None where it was not measured here
+    latency_ms: float | None  # on `latency_device`: the median of what was measured, else predicted by its table
+    latency_predicted: bool
+    memory_mb: float | None  # peak of inference, in 1,000,000 bytes; None where no limit asked for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,8 @@ class StartingWeights:
     params: int
     flops: int
     latency_ms: float | None
+    latency_predicted: bool
+    memory_mb: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +75,11 @@ class SearchResult:
     rows_searched: int  # of the space
     rows_feasible: int  # within the limits, and with their weights
     rows_without_weights: int  # within the limits and passed over: the files are gone or of another size
-    rows_without_latency: int  # on this machine; left out where a latency is asked for
+    latency_device: str  # this processor with one thread, or the device of the table that was given
+    latency_batch: int  # images at once that latencies and memory are of
+    latency_error: tuple[float, float] | None  # relative, of the table: median, and 95 of 100; None: there is none
+    rows_latency_predicted: int  # never timed on that device
+    rows_without_latency: int  # neither timed nor predicted; left out where a latency is asked for
     rows_unseen: int  # of the zoo, younger than the space
     milliseconds: float  # embedding the query's features, limits, search, prediction
     features_s: float  # reading the pictures through the frozen backbone
@@ -87,6 +95,8 @@ def search(
     max_params: float | None = None,
     max_flops: float | None = None,
     max_latency_ms: float | None = None,
+    max_memory_mb: float | None = None,
+    latency_table: Path | None = None,
     threads: int = 1,
 ) -> SearchResult:
     """Find the networks to start from on a new dataset; its training images alone are looked at.
@@ -97,7 +107,11 @@ def search(
         spec: one dataset.
         space: folder made by `meta_train` over this zoo, or over an earlier version of it.
         top: how many networks.
-        max_params, max_flops, max_latency_ms: limits; a network not timed on this machine is left out of the last.
+        max_params, max_flops, max_latency_ms: limits. A network that was not timed on the device counts as the table
+            predicts it; without a table it is left out where a latency is asked for.
+        max_memory_mb: limit on the peak of inference, in 1,000,000 bytes: weights and maps in float32.
+        latency_table: made by `latency_table`, also of another device; None: the zoo's own of this processor, of one
+            thread and single images, where there is one.
         threads: of torch; another number may give another order of near equals.
 
     Raises:
@@ -109,7 +123,10 @@ def search(
         WeightsError: none that meets them has its weights.
     """
     with torch_threads(threads):
-        found = _search(spec, zoo, space, top, max_params, max_flops, max_latency_ms)
+        limits = Limits(
+            max_params=max_params, max_flops=max_flops, max_latency_ms=max_latency_ms, max_memory_mb=max_memory_mb
+        )
+        found = _search(spec, zoo, space, top, limits, latency_table)
     return replace(found, threads=threads)
 
 
@@ -118,26 +135,18 @@ def _search(
     zoo: str,
     space: Path,
     top: int,
-    max_params: float | None,
-    max_flops: float | None,
-    max_latency_ms: float | None,
+    limits: Limits,
+    latency_table: Path | None,
 ) -> SearchResult:
     if top < 1:
         raise ConfigError(f"--top must be at least 1, got {top}")
-    limits = Limits(max_params=max_params, max_flops=max_flops, max_latency_ms=max_latency_ms)
     store, learned = Zoo.open(zoo), load_space(Path(space))
     snapshot = store.snapshot()
     rows = _rows_of_space(snapshot, learned, space)
-    device = device_name()
-    latency_ms = {each.key: each.p50_ms for each in store.latencies() if each.device == device}
-    costs = RowCosts.of(
-        [row.costs.params for row in rows],
-        [row.costs.flops for row in rows],
-        [latency_ms.get(row.key) for row in rows],
-    )
-    allowed_R = within(limits, costs)
+    priced = price_rows(store, rows, latency_table, memory=limits.max_memory_mb is not None)
+    allowed_R = within(limits, priced.costs)
     if not allowed_R.any():
-        raise explain_none(limits, costs, learned.index.keys, store.uri, device)
+        raise explain_none(limits, priced.costs, learned.index.keys, store.uri, priced.device)
     without_weights = _pass_over(store, rows, allowed_R)
     dataset = read_dataset(spec, store.settings.image_size)
     began = time.perf_counter()
@@ -155,26 +164,33 @@ def _search(
     )
     milliseconds = 1000 * (time.perf_counter() - extracted)
     unseen = len(snapshot.rows) - len(rows)
-    without_latency = sum(row.key not in latency_ms for row in rows)
-    _say_what_is_left_out(unseen, without_latency if max_latency_ms is not None else 0)
+    if unseen:
+        say(
+            f"{unseen} rows of the zoo are younger than the space and were not searched: "
+            "run `tans meta-train` again to take them in"
+        )
+    if limits.max_latency_ms is not None:
+        priced.say_where_latencies_are_from()
     known = _known_pictures(dataset, store)
     best = rows[ranked[0].place]
     return SearchResult(
         query=dataset.name,
         fingerprint=dataset.fingerprint,
-        entries=tuple(_entry(each, rows[each.place], snapshot, latency_ms) for each in ranked),
+        entries=tuple(_entry(each, rows[each.place], snapshot, priced) for each in ranked),
         starting_weights=StartingWeights(
             architecture_of=best.key,
             supernet=best.identity.supernet,
-            params=best.costs.params,
-            flops=best.costs.flops,
-            latency_ms=latency_ms.get(best.key),
+            **priced.of(ranked[0].place),
         ),
         predicted_error=learned.error,
         rows_searched=len(rows),
         rows_feasible=int(allowed_R.sum()),
         rows_without_weights=without_weights,
-        rows_without_latency=without_latency,
+        latency_device=priced.device,
+        latency_batch=priced.batch,
+        latency_error=priced.error,
+        rows_latency_predicted=int(priced.predicted_R.sum()),
+        rows_without_latency=int(priced.costs.latency_ms_R.isnan().sum()),
         rows_unseen=unseen,
         milliseconds=milliseconds,
         features_s=extracted - began,
@@ -240,7 +256,7 @@ def _measured(snapshot: ZooSnapshot, rows: Sequence[Row]) -> Measured:
     )
 
 
-def _entry(ranked: Ranked, row: Row, snapshot: ZooSnapshot, latency_ms: Mapping[str, float]) -> SearchEntry:
+def _entry(ranked: Ranked, row: Row, snapshot: ZooSnapshot, priced: PricedRows) -> SearchEntry:
     return SearchEntry(
         key=row.key,
         dataset=row.dataset_name,
@@ -249,9 +265,7 @@ def _entry(ranked: Ranked, row: Row, snapshot: ZooSnapshot, latency_ms: Mapping[
         predicted_accuracy=ranked.predicted_accuracy,
         zoo_accuracy=row.val_accuracy,
         zoo_chance=snapshot.datasets[row.identity.fingerprint].chance,
-        params=row.costs.params,
-        flops=row.costs.flops,
-        latency_ms=latency_ms.get(row.key),
+        **priced.of(ranked.place),
     )
 
 
@@ -264,13 +278,3 @@ def _known_pictures(dataset: ImageDataset, store: Zoo) -> dict[str, int]:
     if older := sum(not each.image_hashes for each in records.values()):
         say(f"{older} datasets of the zoo were recorded before hashes of pictures were kept: not looked at for copies")
     return known
-
-
-def _say_what_is_left_out(unseen: int, without_latency: int) -> None:
-    if unseen:
-        say(
-            f"{unseen} rows of the zoo are younger than the space and were not searched: "
-            "run `tans meta-train` again to take them in"
-        )
-    if without_latency:
-        say(f"{without_latency} rows were never timed on this machine and are left out of a search by latency")

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from pipeline.zoo import Zoo
 from pipeline.zoo.journal_words import in_words
-from tans_core.records import DatasetRecord, ZooSettings
+from pipeline.zoo.latency import device_name, row_latencies, table_of
+from tans_core.records import DatasetRecord, Row, ZooSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,10 @@ class ShownRow:
     test_total: int
     params: int
     flops: int
-    latency_ms: float | None  # median on the device measured last
+    weights_bytes: int
+    weights_dtype: str  # of matrices; vectors are always float32
+    latency_ms: float | None  # on this processor, one thread; where nothing is known of it, on the device measured last
+    latency_predicted: bool  # by the zoo's latency table: the row was never timed here
     chosen_by: str
     predicted_accuracy: float | None
     reason: str
@@ -40,6 +44,7 @@ class ShownZoo:
     datasets: int  # once seen
     datasets_with_rows: int
     failures: int  # pairs left
+    weights_bytes: int  # of all rows; rows of equal weights share a file
     rows: tuple[ShownRow, ...]
 
 
@@ -85,7 +90,7 @@ def show_zoo(zoo: str) -> ShownZoo:
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
     names = distinct_names(snapshot.datasets)
-    latency_ms = {latency.key: latency.p50_ms for latency in store.latencies()}
+    latencies = _latencies(store, snapshot.rows)
     rows = [
         ShownRow(
             key=row.key,
@@ -97,12 +102,15 @@ def show_zoo(zoo: str) -> ShownZoo:
             test_total=sum(row.test_total_by_class),
             params=row.costs.params,
             flops=row.costs.flops,
-            latency_ms=latency_ms.get(row.key),
+            weights_bytes=row.weights.size_bytes,
+            weights_dtype=row.weights.dtype,
+            latency_ms=latency_ms,
+            latency_predicted=predicted,
             chosen_by=row.choice.chosen_by,
             predicted_accuracy=row.choice.predicted_mean,
             reason=row.choice.reason,
         )
-        for row in snapshot.rows
+        for row, (latency_ms, predicted) in zip(snapshot.rows, latencies, strict=True)
     ]
     events = store.journal.events()
     return ShownZoo(
@@ -112,8 +120,18 @@ def show_zoo(zoo: str) -> ShownZoo:
         datasets=len(snapshot.datasets),
         datasets_with_rows=len({row.identity.fingerprint for row in snapshot.rows}),
         failures=sum(event.kind == "failure" and event.payload["final"] for event in events),
+        weights_bytes=sum({row.weights.path: row.weights.size_bytes for row in snapshot.rows}.values()),
         rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
     )
+
+
+def _latencies(store: Zoo, rows: Sequence[Row]) -> list[tuple[float | None, bool]]:
+    measured, table = store.latencies(), table_of(None, store.latency_tables(), store.settings)
+    here = row_latencies(rows, measured, table, device_name(), 1)
+    if any(latency_ms is not None for latency_ms, _ in here):
+        return here
+    anywhere = {latency.key: latency.p50_ms for latency in measured}
+    return [(anywhere.get(row.key), False) for row in rows]
 
 
 def distinct_names(datasets: Mapping[str, DatasetRecord]) -> dict[str, str]:

@@ -3,7 +3,7 @@
     zoo.json     what the zoo keeps for life; written last, so that a folder that has it is whole
     rows/        trained pairs          datasets/    datasets once seen
     journal/     events                 latencies/   networks on devices
-    weights/     ab/abcdef....safetensors
+    weights/     ab/abcdef....safetensors   latency_tables/  one a device and setting
     supernets/   HASH.safetensors, the starting weights where no package brings them
     driver.lock  who grows it now
 
@@ -29,13 +29,14 @@ from pipeline.running.files import write_new, write_whole
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
-from pipeline.zoo.latency import Latency
+from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
 from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
+from tans_core.search_space.latency import LatencyTable
 
 _SETTINGS = "zoo.json"
 _TABLES = {
@@ -45,7 +46,7 @@ _TABLES = {
     "latencies": schema.LATENCIES,
 }
 _SUPERNETS = "supernets"
-_OURS = {*_TABLES, "weights", _SUPERNETS, "driver.lock"}
+_OURS = {*_TABLES, "weights", "driver.lock", TABLES, _SUPERNETS}
 
 
 class Zoo:
@@ -189,6 +190,16 @@ class Zoo:
         self._latencies.refresh()
         return schema.latencies_from_arrow(self._latencies.read())
 
+    def latency_tables(self) -> tuple[LatencyTable, ...]:
+        """Those of its search space and image size, one a device, batch size and number of threads.
+
+        Raises:
+            ConfigError: a file that is no latency table lies among them.
+        """
+        tables = [read_table(path) for path in sorted((self._folder / TABLES).glob("*.json"))]
+        kept = self.settings
+        return tuple(table for table in tables if table.setting.is_for(kept.search_space, kept.width, kept.image_size))
+
     @property
     def start_file(self) -> Path:
         """Where the zoo keeps its starting weights, if it keeps any: those of EfficientNet-Lite0 need no file."""
@@ -250,6 +261,19 @@ class Zoo:
         if latencies:
             measured = schema.latencies_to_arrow(latencies, datetime.now(UTC))
             self._latencies.append(lambda: measured)
+
+    def write_latency_table(self, table: LatencyTable) -> Path:
+        """Keep a table; one of the same setting goes. Returns its file.
+
+        Raises:
+            ZooError: it cannot be written.
+        """
+        path = self._folder / table_name(table.setting)
+        try:
+            write_table(path, table)
+        except OSError as error:
+            raise ZooError(f"{path} cannot be written: {error.strerror}; make room there") from error
+        return path
 
     # --- inside -----------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from pipeline.running.progress import Progress
 from pipeline.running.threads import one_thread
 from pipeline.zoo.store import Zoo
 from tans_core.errors import ConfigError, TansError, WeightsError
-from tans_core.records import Row
+from tans_core.records import ImageDataset, Row
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.standalone import train_pair
@@ -54,7 +54,9 @@ def verify_zoo(zoo: str, retrain: int = 0, init: str | Path | None = None) -> Ve
     with one_thread():
         for number, row in enumerate(again, start=1):
             progress.show(f"training {row.key} again ({number} of {len(again)})")
-            problems += _trained_again(snapshot.datasets[row.identity.fingerprint].spec, row, search_space)
+            spec = snapshot.datasets[row.identity.fingerprint].spec
+            if problem := _read_and_trained_again(spec, row, search_space):
+                problems.append(problem)
     return Verdict(rows=len(rows), retrained=len(again), problems=tuple(problems))
 
 
@@ -114,17 +116,22 @@ def _shapes(zoo: Zoo) -> SearchSpace:
     return make_search_space(zoo.settings.search_space, zoo.settings.width)
 
 
-def _trained_again(spec: str, row: Row, search_space: SearchSpace) -> list[str]:
-    dataset = read_dataset(spec, row.identity.image_size)
-    if dataset.fingerprint != row.identity.fingerprint:
-        return [f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"]
-    trained, _ = train_pair(row.identity, dataset, search_space)
+def trained_again(row: Row, dataset: ImageDataset, search_space: SearchSpace) -> str | None:
+    """Train a row's pair again, stored as the row is; a sentence where validation gets another count."""
+    trained, _ = train_pair(row.identity, dataset, search_space, weights_dtype=row.weights.dtype)
     if trained.val_correct_by_class == row.val_correct_by_class:
-        return []
-    return [
+        return None
+    return (
         f"{row.key}: trained again it gets {trained.val_correct} of {trained.val_total} right in validation, "
         f"{row.val_correct} are stored (same processor kind, torch {torch.__version__} and one thread?)"
-    ]
+    )
+
+
+def _read_and_trained_again(spec: str, row: Row, search_space: SearchSpace) -> str | None:
+    dataset = read_dataset(spec, row.identity.image_size)
+    if dataset.fingerprint != row.identity.fingerprint:
+        return f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"
+    return trained_again(row, dataset, search_space)
 
 
 def _weights_problem(zoo: Zoo, row: Row, search_space: SearchSpace) -> str | None:

@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from tans_core.acquisition.hypervolume import FrontLevels, front_levels, raw_accuracy
+from tans_core.acquisition.hypervolume import CostScale, FrontLevels, front_levels, raw_accuracy
 from tans_core.acquisition.inputs import LabelledPairs, Labeller, Labels, PairEncoder
 from tans_core.acquisition.maximise import Best, best_candidates
 from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_networks, propose_candidates
@@ -103,7 +103,7 @@ class HypervolumeChooser:
         datasets: Sequence[DatasetRecord],
         beside: Sequence[DatasetRecord],
         search_space: SearchSpace,
-        image_size: int,
+        cost_scale: CostScale,
         seed: int,
     ) -> None:
         self.random_start = min(20, max(8, ceil(len(datasets) / 4)))
@@ -114,7 +114,7 @@ class HypervolumeChooser:
         self._seed = seed
         self._used = UsedPairs(_fingerprints(datasets), search_space, beside=_fingerprints(beside))
         self._labellers = [Labeller(dataset.chance) for dataset in every]
-        self._encoder = PairEncoder(every, search_space, image_size)
+        self._encoder = PairEncoder(every, search_space, cost_scale)
         self._design = self._encoder.design
         self._rows = self._encoder.labelled([], [], [], [])
         self._kept: Posterior | None = None  # given the rows from `_kept_first` on
@@ -233,9 +233,10 @@ class HypervolumeChooser:
     def _choice(self, decision: int, candidates: Candidates, best: Sequence[Best], note: str) -> Choice:
         first, *others = best
         dataset, scored = self._datasets[first.dataset], int(candidates.new_DQ.sum())
+        costs = self._encoder.cost_scale.names
         reason = (
             f"largest expected gain of {scored:,} candidates: {first.gain:.2%} of the box of {dataset.name}, "
-            f"at cost quantiles {first.costs[0]:.2f} (params) and {first.costs[1]:.2f} (FLOPs); {note}"
+            f"at cost quantiles {first.costs[0]:.2f} ({costs[0]}) and {first.costs[1]:.2f} ({costs[1]}); {note}"
         )
         return Choice(
             candidate=Candidate(dataset.fingerprint, tuple(candidates.topology_QT[first.network].tolist())),
@@ -250,9 +251,11 @@ class HypervolumeChooser:
         )
 
 
-CHOOSERS: dict[str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], SearchSpace, int, int], Chooser]] = {
+CHOOSERS: dict[
+    str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], SearchSpace, CostScale, int], Chooser]
+] = {
     "hypervolume": HypervolumeChooser,
-    "random": lambda datasets, _beside, search_space, _image_size, seed: RandomChooser(datasets, search_space, seed),
+    "random": lambda datasets, _beside, search_space, _cost_scale, seed: RandomChooser(datasets, search_space, seed),
 }
 
 
@@ -271,7 +274,7 @@ def make_chooser(
     datasets: Sequence[DatasetRecord],
     beside: Sequence[DatasetRecord],
     search_space: SearchSpace,
-    image_size: int,
+    cost_scale: CostScale,
     seed: int,
 ) -> Chooser:
     """The chooser of that name; to be closed after use.
@@ -280,13 +283,14 @@ def make_chooser(
         name: one of `CHOOSERS`.
         datasets: of this build; pairs are proposed of these alone.
         beside: the zoo's other datasets; what was observed of them counts as well.
-        search_space, image_size, seed: of the zoo.
+        search_space, seed: of the zoo.
+        cost_scale: the two costs that a front is made of, beside accuracy.
 
     Raises:
         ConfigError: no such chooser.
     """
     check_chooser(name)
-    return CHOOSERS[name](datasets, beside, search_space, image_size, seed)
+    return CHOOSERS[name](datasets, beside, search_space, cost_scale, seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
-"""Hypervolume of a dataset's front: accuracy up, parameters and multiply-accumulates down.
+"""Hypervolume of a dataset's front: accuracy up, two costs down; parameters and multiply-accumulates unless asked.
 
 Scaled accuracies are 0 for chance and 1 for perfect, scaled costs quantiles among random networks of the search
 space; the box reaches from scaled accuracy 0 to 1 and to `REF_COST` in each cost, and volumes are shares of it.
-Axes: C candidates, R rows, K steps of the front, M corners of its longest staircase, 2 costs (params, flops).
+Axes: C candidates, R rows, K steps of the front, M corners of its longest staircase, 2 costs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ import pygmo
 import torch
 from torch import Tensor
 
+from tans_core.errors import ConfigError
 from tans_core.records import DatasetRecord, Row
+from tans_core.search_space.latency import LatencyTable
 from tans_core.search_space.space import SearchSpace
 
 REF_COST = 1.1  # of each cost: the dearest network still counts for something
@@ -25,23 +27,62 @@ SCALE_SAMPLES = 10_000
 SCALE_CLASSES = 2  # a classifier adds the same to every network of a dataset, so quantiles do not know it
 
 
-class CostScale:
-    """Costs as quantiles among random networks of a search space: 0 the smallest drawn, 1 the largest."""
+COSTS = {"params": "params", "flops": "FLOPs", "latency": "latency", "memory": "memory"}  # name -> for people
 
-    def __init__(self, search_space: SearchSpace, image_size: int) -> None:
+
+def check_costs(costs: Sequence[str]) -> None:
+    """Raise ConfigError for anything but two different ones of `COSTS`."""
+    if len(costs) != 2 or len({*costs}) != 2 or not {*costs} <= COSTS.keys():
+        raise ConfigError(f"--costs takes two of {', '.join(COSTS)}, as params,flops; got {','.join(costs)}")
+
+
+class CostScale:
+    """Two costs as quantiles among random networks of a search space: 0 the smallest drawn, 1 the largest."""
+
+    def __init__(
+        self,
+        search_space: SearchSpace,
+        image_size: int,
+        costs: Sequence[str] = ("params", "flops"),
+        latency: LatencyTable | None = None,
+    ) -> None:
+        """Draw the networks and price them.
+
+        Args:
+            costs: two of `COSTS`; memory is the peak of inference on one image.
+            latency: what "latency" is predicted by.
+
+        Raises:
+            ConfigError: other costs, or "latency" without a table.
+        """
+        check_costs(costs)
+        if "latency" in costs and latency is None:
+            raise ConfigError(
+                "latency is no cost without a table of this device's: make one with `tans latency-table`, in the zoo "
+                "or as a file for --latency-table"
+            )
+        self.names = tuple(COSTS[name] for name in costs)
+        self._costs_asked, self._latency = tuple(costs), latency
         self._search_space = search_space
         self._image_size = image_size
         drawn_ST = search_space.sample(SCALE_SAMPLES, torch.Generator().manual_seed(0))
         self._steps = [_quantiles(cost_S) for cost_S in self._costs(drawn_ST)]
 
     def __call__(self, topology_NT: Tensor) -> Tensor:
-        """Scaled parameters and multiply-accumulates of masked topologies: float64 (N, 2), 0 to 1."""
+        """Scaled costs of masked topologies: float64 (N, 2), 0 to 1."""
         scaled = [np.interp(cost_N, *steps) for cost_N, steps in zip(self._costs(topology_NT), self._steps)]
         return torch.from_numpy(np.stack(scaled, axis=1))
 
-    def _costs(self, topology_NT: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        params_N, flops_N = self._search_space.costs(topology_NT, self._image_size, SCALE_CLASSES)
-        return params_N.numpy().astype(np.float64), flops_N.numpy().astype(np.float64)
+    def _costs(self, topology_NT: Tensor) -> list[np.ndarray]:
+        return [self._cost(name, topology_NT).double().numpy() for name in self._costs_asked]
+
+    def _cost(self, name: str, topology_NT: Tensor) -> Tensor:
+        if name == "latency":
+            assert self._latency is not None
+            return self._latency.latency_ms(topology_NT)
+        if name == "memory":
+            return self._search_space.memory(topology_NT, self._image_size, SCALE_CLASSES)
+        return self._search_space.costs(topology_NT, self._image_size, SCALE_CLASSES)[name == "flops"]
 
 
 def _quantiles(cost_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +109,7 @@ def front_volume(scaled_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -
     """
     points_R3 = np.column_stack([-np.clip(np.asarray(scaled_R, float), None, 1), np.reshape(costs_R2, (-1, 2))])
     if np.isnan(points_R3).any():
-        raise ValueError(f"a front holds NaN: (-scaled accuracy, params, flops) = {points_R3.tolist()}")
+        raise ValueError(f"a front holds NaN: (-scaled accuracy, two costs) = {points_R3.tolist()}")
     reference = np.array([0.0, REF_COST, REF_COST])
     inside_R3 = points_R3[(points_R3 < reference).all(axis=1)]
     if len(inside_R3) == 0:
@@ -86,7 +127,7 @@ class FrontLevels:
 
     level_K: Tensor  # float64, descending, the last is 0
     rows_F: tuple[int, ...]  # indices of the rows that make the front, F = K - 1
-    corner_x_KM: Tensor  # corners of the staircase below level k, by rising params; padded with the reference
+    corner_x_KM: Tensor  # corners of the staircase below level k, by rising first cost; padded with the reference
     corner_y_KM: Tensor
 
     def areas(self, costs_C2: Tensor) -> Tensor:

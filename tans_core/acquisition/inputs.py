@@ -105,14 +105,14 @@ class LabelledPairs:
 class PairEncoder:
     """Turns pairs of the zoo's datasets and its search space into rows for the surrogate."""
 
-    def __init__(self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, image_size: int) -> None:
+    def __init__(self, datasets: Sequence[DatasetRecord], search_space: SearchSpace, cost_scale: CostScale) -> None:
         drawn_ST = search_space.sample(STANDARDISING_SAMPLES, torch.Generator().manual_seed(1))
         example = search_space.architecture(drawn_ST[0].tolist())
         topology_groups = (len(example.kernel_sizes), len(example.expand_ratios), len(example.depths))
         widths_T = torch.tensor([width for width in topology_groups for _ in range(width)])
         self._mean_T = drawn_ST.double().mean(0)
         self._scale_T = drawn_ST.double().std(0, correction=0).clamp_min(1e-6) * widths_T.sqrt()
-        self.cost_scale = CostScale(search_space, image_size)
+        self.cost_scale = cost_scale
         components_DF = _principal_components([dataset.features.train_ND for dataset in datasets])
         numbers_DF = torch.tensor([_numbers(dataset) for dataset in datasets], dtype=torch.float64).reshape(-1, 4)
         numbers_DF = (numbers_DF - numbers_DF.mean(0)) / numbers_DF.std(0, correction=0).clamp_min(1e-6)

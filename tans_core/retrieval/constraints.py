@@ -5,6 +5,7 @@ Axes: R rows.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,9 +22,10 @@ class Limits:
     max_params: float | None = None
     max_flops: float | None = None
     max_latency_ms: float | None = None
+    max_memory_mb: float | None = None  # of 1,000,000 bytes
 
     def __post_init__(self) -> None:
-        for name in ("max_params", "max_flops", "max_latency_ms"):
+        for name in ("max_params", "max_flops", "max_latency_ms", "max_memory_mb"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{_flag(name)} must be above 0, got {value:g}")
@@ -31,19 +33,29 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowCosts:
-    """What each row costs, float64 (R,); a latency that was not measured is NaN."""
+    """What each row costs, float64 (R,); a latency that is neither measured nor predicted is NaN."""
 
     params_R: Tensor
     flops_R: Tensor
     latency_ms_R: Tensor
+    memory_mb_R: Tensor
 
     @classmethod
-    def of(cls, params: Sequence[int], flops: Sequence[int], latency_ms: Sequence[float | None]) -> RowCosts:
+    def of(
+        cls,
+        params: Sequence[int],
+        flops: Sequence[int],
+        latency_ms: Sequence[float | None],
+        memory_bytes: Sequence[int] | None = None,
+    ) -> RowCosts:
+        """Costs of rows; memory may be left out where no limit asks for it."""
         timed = [float("nan") if each is None else each for each in latency_ms]
+        memory_bytes = [0] * len(params) if memory_bytes is None else memory_bytes
         return cls(
             params_R=torch.tensor(params, dtype=torch.float64),
             flops_R=torch.tensor(flops, dtype=torch.float64),
             latency_ms_R=torch.tensor(timed, dtype=torch.float64),
+            memory_mb_R=torch.tensor(memory_bytes, dtype=torch.float64) / 1e6,
         )
 
 
@@ -64,8 +76,8 @@ def explain_none(limits: Limits, costs: RowCosts, keys: Sequence[str], uri: str,
     least = overstep_R.min().item()
     if least == torch.inf:
         return NoFeasibleRow(
-            f"{none}: no latency was measured on this device ({device}); a build measures it at its end, "
-            "or leave the limit on latency out"
+            f"{none}: no latency was measured on this device ({device}), and no table is there to predict it; "
+            f"`tans latency-table --zoo {shlex.quote(uri)}` makes one in a minute, or leave the limit on latency out"
         )
     equal: list[int] = (overstep_R == least).nonzero().squeeze(1).tolist()
     nearest = min(equal, key=lambda place: keys[place])
@@ -84,6 +96,7 @@ def _bounds(limits: Limits, costs: RowCosts) -> list[tuple[str, float, Tensor]]:
         ("params", limits.max_params, costs.params_R),
         ("flops", limits.max_flops, costs.flops_R),
         ("latency_ms", limits.max_latency_ms, costs.latency_ms_R),
+        ("memory_mb", limits.max_memory_mb, costs.memory_mb_R),
     ]
     return [(name, limit, value_R) for name, limit, value_R in every if limit is not None]
 

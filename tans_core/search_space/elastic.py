@@ -64,6 +64,12 @@ class ElasticSearchSpace:
         return self.layout.architecture(topology)
 
     def costs(self, topology_CT: Tensor, image_size: int, classes: int) -> tuple[Tensor, Tensor]:
+        return self._cost_table(image_size).costs(self.layout, self.layout.check(topology_CT), classes)
+
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int | Tensor, batch: int = 1) -> Tensor:
+        return self._cost_table(image_size).memory(self.layout, self.layout.check(topology_CT), classes, batch)
+
+    def _cost_table(self, image_size: int) -> CostTable:
         if image_size not in self._cost_tables:
             self.check_image_size(image_size)
             self._cost_tables[image_size] = build_cost_table(
@@ -74,7 +80,7 @@ class ElasticSearchSpace:
                 feature_dim=self.feature_dim,
                 image_size=image_size,
             )
-        return self._cost_tables[image_size].costs(self.layout, self.layout.check(topology_CT), classes)
+        return self._cost_tables[image_size]
 
     def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
         network = self._cut(architecture, classes, preserve_weight=True)

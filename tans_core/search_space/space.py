@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from tans_core.records import Architecture
+from tans_core.search_space.topology import Layout
 
 
 class SearchSpace(Protocol):
@@ -20,6 +21,7 @@ class SearchSpace(Protocol):
     name: str
     width: float
     topology_length: int
+    layout: Layout  # where the entries of a topology stand
     feature_dim: int  # width of the penultimate features
     supernet_hash: str  # content hash of the starting weights
     input_mean: tuple[float, float, float]  # of red, green, blue; the same for every dataset:
@@ -47,6 +49,17 @@ class SearchSpace(Protocol):
         Raises:
             InvalidTopology: as `architecture`.
             ConfigError: an image size that the networks of this space cannot do.
+        """
+        ...
+
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int | Tensor, batch: int = 1) -> Tensor:
+        """Peak bytes of inference over `batch` images, int64 (C,): weights and the largest maps, see `costs.py`.
+
+        Args:
+            classes: of all networks, or of each (C,).
+
+        Raises:
+            InvalidTopology, ConfigError: as `costs`.
         """
         ...
 

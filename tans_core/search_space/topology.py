@@ -2,7 +2,7 @@
 
 A topology is the kernel size of each block, the expansion ratio of each block, then the depth of
 each elastic stage. Blocks beyond their stage's depth are 0, so equal networks have equal vectors.
-Axes: C networks, T entries, B blocks, D elastic stages, K choices of an entry.
+Axes: C networks, T entries, B blocks, D elastic stages, K choices of an entry, V those and "not there".
 """
 
 from __future__ import annotations
@@ -65,6 +65,17 @@ class Layout:
         stage_B, place_B = self._stage_and_place_B
         there_CB = place_B < torch.cat([depth_CD, always_C1], dim=1)[:, stage_B]
         return torch.cat([there_CB, there_CB, torch.ones_like(depth_CD, dtype=torch.bool)], dim=1)
+
+    def gather(self, table_BVV: Tensor, topology_CT: Tensor) -> Tensor:
+        """What a table over blocks says of each block of masked topologies, (C, B).
+
+        Args:
+            table_BVV: by block, place of its kernel size and place of its expansion ratio, both from 1; 0: not there.
+        """
+        kernel_CB, expand_CB, _ = self.split(topology_CT)
+        kernel_CB = torch.searchsorted(torch.tensor((0, *self.kernel_choices)), kernel_CB.contiguous())
+        expand_CB = torch.searchsorted(torch.tensor((0, *self.expand_choices)), expand_CB.contiguous())
+        return table_BVV[torch.arange(self.blocks), kernel_CB, expand_CB]
 
     def mask(self, topology_CT: Tensor) -> Tensor:
         """The same networks, entries of blocks that are not there set to 0."""

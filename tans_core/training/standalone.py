@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, evaluate, fit, keep_going, seeded, to_device
 from tans_core.training.recipe import Recipe
-from tans_core.training.weights import encode_weights
+from tans_core.training.weights import STORED, decode_weights, encode_weights, load_into
 
 CURVE_EPOCHS = (1, 2, 5, 10)
 NOISE_IMAGES = 8
@@ -38,8 +39,11 @@ def train_pair(
     *,
     check: Callable[[], None] = keep_going,
     device: torch.device = CPU,
+    weights_dtype: str = STORED,
 ) -> tuple[TrainedPair, Seconds]:
     """Train one network on one dataset; everything random comes from the identity's key.
+
+    What is told of the pair is told of the weights as they are stored: they are encoded first, and read back.
 
     Raises:
         TrainingError: the loss or a weight is not finite, or `check` gave up.
@@ -62,24 +66,28 @@ def train_pair(
         device=device,
     )
     trained = time.monotonic()
+    _refuse_not_finite(network)
+    weights = encode_weights(network.state_dict(), weights_dtype)
+    load_into(network, decode_weights(weights))
+    encoded = time.monotonic()
     batches = ImageBatches(dataset, search_space, device)
+    validation = evaluate(network, batches, dataset.validation, classes)
     test = evaluate(network, batches, dataset.test, classes)
     response = _response(network, search_space, dataset.image_size, device)
     evaluated = time.monotonic()
-    _refuse_not_finite(network)
-    weights = encode_weights(network.state_dict())
     params, flops = search_space.costs(torch.tensor([identity.topology]), dataset.image_size, classes)
     pair = TrainedPair(
         costs=Costs(int(params), int(flops)),
-        val_correct_by_class=fitted.correct_by_class,
-        val_total_by_class=fitted.total_by_class,
+        val_correct_by_class=validation[0],
+        val_total_by_class=validation[1],
         test_correct_by_class=test[0],
         test_total_by_class=test[1],
         response=response,
-        curve=fitted.curve,
+        curve=(*fitted.curve[:-1], replace(fitted.curve[-1], val_correct=sum(validation[0]))),
         weights=weights,
+        weights_dtype=weights_dtype,
     )
-    seconds = Seconds(train=trained - began, evaluate=evaluated - trained, write=time.monotonic() - evaluated)
+    seconds = Seconds(train=trained - began, evaluate=evaluated - encoded, write=encoded - trained)
     return pair, seconds
 
 

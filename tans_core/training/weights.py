@@ -11,23 +11,32 @@ from torch import Tensor, nn
 
 from tans_core.errors import WeightsError
 
+_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
-def encode_weights(state_dict: Mapping[str, Tensor]) -> bytes:
+STORED = "float16"  # how pairs' matrices are stored; "float32" too is read, and written for exports
+
+
+def encode_weights(state_dict: Mapping[str, Tensor], dtype: str = "float32") -> bytes:
     """Safetensors of a state dict.
 
     Every tensor is copied into its usual memory format first: safetensors refuses channels_last
     and shared memory, and equal weights must have equal bytes.
+
+    Args:
+        dtype: "float32", "float16" or "bfloat16": of matrices and filters. Vectors, which are a few hundredths of the
+            bytes, stay as they are: a variance of a batch norm may lie beyond float16, or round to 0. So does a matrix
+            with an entry that has no finite value there.
 
     Raises:
         WeightsError: an entry is not finite.
     """
     state = {name: _plain(tensor) for name, tensor in state_dict.items()}
     check_finite(state)
-    return save(state)
+    return save({name: _narrowed(tensor, _DTYPES[dtype]) for name, tensor in state.items()})
 
 
 def decode_weights(data: bytes) -> dict[str, Tensor]:
-    """The state dict in `data`, on the CPU.
+    """The state dict in `data`, on the CPU; in float32 whatever it was stored in.
 
     Raises:
         WeightsError: no safetensors, or an entry that is not finite.
@@ -37,7 +46,7 @@ def decode_weights(data: bytes) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise WeightsError(f"{len(data):,} bytes are no safetensors file ({error})") from error
     check_finite(state)
-    return state
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
@@ -63,6 +72,13 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
         if state[name].shape != own[name].shape:
             raise WeightsError(f"{name} has shape {tuple(state[name].shape)}, the network {tuple(own[name].shape)}")
     network.load_state_dict(state)
+
+
+def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if tensor.ndim < 2 or not tensor.is_floating_point():
+        return tensor
+    narrow = tensor.to(dtype)
+    return narrow if torch.isfinite(narrow).all() else tensor
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -114,6 +114,7 @@ def built(wall_s: float) -> BuildSummary:
         decision_ms_median=1.0,
         decision_ms_p95=2.0,
         refit_s=(),
+        costs=("params", "flops"),
         hypervolume_mean=0.5,
         hypervolume_mean_test=0.4,
         nodes=1,

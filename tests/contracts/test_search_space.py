@@ -152,6 +152,47 @@ def test_costs_are_those_of_the_real_network(space, side, classes):
     assert list(zip(params_C.tolist(), flops_C.tolist())) == [counted(network, side) for network in networks]
 
 
+def seen_memory(network: nn.Module, side: int, batch: int) -> int:
+    """Bytes of weights and statistics, and of the largest layer's maps as hooks see them in a forward pass.
+
+    A layer beyond the first of a block with a shortcut keeps the block's input; those that squeeze and excite, a map.
+    """
+    peak, kept = 0, {}
+
+    def enter(module: nn.Module, given: tuple[Tensor]) -> None:
+        kept[module] = given[0]
+
+    def leave(module: nn.Module, *_) -> None:
+        del kept[module]
+
+    def count(layer: nn.Module, given: tuple[Tensor], output: Tensor) -> None:
+        nonlocal peak
+        others = {id(each): each for each in kept.values() if each is not plain[layer]}
+        peak = max(peak, plain.pop(layer).numel() + output.numel() + sum(each.numel() for each in others.values()))
+
+    plain: dict[nn.Module, Tensor] = {}
+    for module in network.modules():
+        if getattr(module, "shortcut", None) is not None or type(module).__name__ == "SEModule":
+            module.register_forward_pre_hook(enter)
+            module.register_forward_hook(leave)
+        if isinstance(module, nn.Conv2d | nn.Linear):  # as it comes, before padding is put around it
+            module.register_forward_pre_hook(lambda layer, given: plain.__setitem__(layer, given[0]), prepend=True)
+            module.register_forward_hook(count)
+    with torch.inference_mode():
+        network.eval()(torch.zeros(batch, 3, side, side))
+    stored = [*network.parameters(), *(buffer for buffer in network.buffers() if buffer.is_floating_point())]
+    return 4 * (peak + sum(tensor.numel() for tensor in stored))
+
+
+@pytest.mark.parametrize(("side", "classes", "batch"), [(32, 2, 1), (64, 20, 1), (96, 7, 3)])
+def test_memory_is_that_of_the_real_network(space, side, classes, batch):
+    topologies = drawn(space, 6, seed=side)
+    bytes_C = space.memory(torch.tensor(topologies), side, classes, batch)
+    assert bytes_C.dtype == torch.int64
+    networks = [space.subnet(space.architecture(topology), classes, seeded()) for topology in topologies]
+    assert bytes_C.tolist() == [seen_memory(network, side, batch) for network in networks]
+
+
 def test_image_sizes_that_a_space_cannot_do_are_refused(space):
     with pytest.raises(ConfigError, match="image sizes"):
         space.costs(space.sample(1, seeded()), 16, 2)

@@ -81,6 +81,9 @@ class CostedSpace:
         flops = (ratio * (40 * size + kernel**2)) @ size.flip(0) * image_size + 8 * classes
         return params, flops
 
+    def memory(self, topology_CT: Tensor, image_size: int, classes: int | Tensor, batch: int = 1) -> Tensor:
+        return topology_CT.sum(dim=1) * image_size * batch + classes
+
     def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
         raise NotImplementedError
 

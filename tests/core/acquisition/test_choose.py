@@ -34,7 +34,7 @@ def run(chooser: Chooser, space: CostedSpace, decisions: range, pending: list[Ca
 @pytest.mark.parametrize("seed", range(3))
 def test_e5_e6_no_pair_is_proposed_twice_until_all_are_used_up(name: str, seed: int):
     # Eight workers, three datasets, sixteen networks; outcomes in any order, some pairs fail for good.
-    chooser = make_chooser(name, DATASETS[:3], [], SIXTEEN, 64, seed)
+    chooser = make_chooser(name, DATASETS[:3], [], SIXTEEN, CostScale(SIXTEEN, 64), seed)
     world = random.Random(seed)
     pending: list[Candidate] = []
     seen: set[Candidate] = set()
@@ -59,7 +59,7 @@ def test_e5_e6_no_pair_is_proposed_twice_until_all_are_used_up(name: str, seed: 
 
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_e27_the_same_observations_in_the_same_order_give_the_same_choices(name: str):
-    choosers = [make_chooser(name, DATASETS, [], LARGE, 64, seed) for seed in (1, 1, 2)]
+    choosers = [make_chooser(name, DATASETS, [], LARGE, CostScale(LARGE, 64), seed) for seed in (1, 1, 2)]
     first, second, other_seed = (run(chooser, LARGE, range(16), []) for chooser in choosers)
     for chooser in choosers:
         chooser.close()
@@ -70,7 +70,7 @@ def test_e27_the_same_observations_in_the_same_order_give_the_same_choices(name:
 @pytest.mark.parametrize("name", CHOOSERS)
 @pytest.mark.parametrize("cut", [6, 13, 26])
 def test_a_resumed_build_chooses_as_the_unbroken_one(name: str, cut: int):
-    unbroken, resumed = (make_chooser(name, DATASETS, [], LARGE, 64, seed=0) for _ in range(2))
+    unbroken, resumed = (make_chooser(name, DATASETS, [], LARGE, CostScale(LARGE, 64), seed=0) for _ in range(2))
     choices = run(unbroken, LARGE, range(cut + 6), [])
     for choice in choices[: cut - 1]:
         resumed.observe(trained(choice.candidate, LARGE))
@@ -83,7 +83,7 @@ def test_a_resumed_build_chooses_as_the_unbroken_one(name: str, cut: int):
 def test_rows_beyond_the_window_leave_it_in_steps_wherever_a_build_was_cut(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(choose, "MAX_ROWS", 20)
     monkeypatch.setattr(choose, "WINDOW_STEP", 5)
-    unbroken, resumed = (HypervolumeChooser(DATASETS, [], LARGE, 64, seed=0) for _ in range(2))
+    unbroken, resumed = (HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), seed=0) for _ in range(2))
     choices = run(unbroken, LARGE, range(38), [])
     for choice in choices[:32]:
         resumed.observe(trained(choice.candidate, LARGE))
@@ -103,7 +103,7 @@ def networks(count: int, seed: int = 0) -> list[tuple[int, ...]]:
 def test_rows_of_other_datasets_teach_what_to_expect_of_a_new_one(centre: float, correct: int):
     # Two old datasets, one with networks right in 54 of 60 and one in 30; the new one looks like one of them.
     good, poor, new = looking_like(1, 2.0), looking_like(2, -2.0), looking_like(3, centre)
-    chooser = HypervolumeChooser([new], [good, poor], LARGE, 64, seed=0)
+    chooser = HypervolumeChooser([new], [good, poor], LARGE, CostScale(LARGE, 64), seed=0)
     for topology in networks(12):
         chooser.observe(Observation(Candidate(good.fingerprint, topology), 54, 60))
         chooser.observe(Observation(Candidate(poor.fingerprint, topology), 30, 60))
@@ -116,7 +116,7 @@ def test_rows_of_other_datasets_teach_what_to_expect_of_a_new_one(centre: float,
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_no_pair_of_a_dataset_beside_the_build_is_proposed(name: str):
     build, beside = DATASETS[:2], DATASETS[2:5]
-    chooser = make_chooser(name, build, beside, SIXTEEN, 64, seed=0)
+    chooser = make_chooser(name, build, beside, SIXTEEN, CostScale(SIXTEEN, 64), seed=0)
     members = [tuple(each) for each in SIXTEEN.sample(1_000, torch.Generator()).unique(dim=0).tolist()]
     for dataset in beside:
         for topology in members[:4]:
@@ -133,8 +133,8 @@ def test_no_pair_of_a_dataset_beside_the_build_is_proposed(name: str):
 def test_a_resumed_build_beside_old_rows_chooses_as_the_unbroken_one(cut: int):
     # Workers look at datasets side by side: the zoo may list them in any order.
     build, beside = DATASETS[:6], DATASETS[6:]
-    unbroken = HypervolumeChooser(build, beside, LARGE, 64, seed=0)
-    resumed = HypervolumeChooser(build, beside[::-1], LARGE, 64, seed=0)
+    unbroken = HypervolumeChooser(build, beside, LARGE, CostScale(LARGE, 64), seed=0)
+    resumed = HypervolumeChooser(build, beside[::-1], LARGE, CostScale(LARGE, 64), seed=0)
     old = [Candidate(dataset.fingerprint, topology) for topology in networks(5) for dataset in beside]
     for chooser in (unbroken, resumed):
         for candidate in old:
@@ -150,7 +150,7 @@ def test_a_resumed_build_beside_old_rows_chooses_as_the_unbroken_one(cut: int):
 
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_pairs_of_a_dataset_that_nobody_told_of_change_nothing(name: str):
-    choosers = [make_chooser(name, DATASETS[:4], [], LARGE, 64, seed=0) for _ in range(2)]
+    choosers = [make_chooser(name, DATASETS[:4], [], LARGE, CostScale(LARGE, 64), seed=0) for _ in range(2)]
     stranger = Candidate(DATASETS[8].fingerprint, networks(1)[0])
     choosers[0].observe(Observation(stranger, 60, 60))
     choosers[0].exclude(stranger)
@@ -164,7 +164,7 @@ def test_the_levels_of_a_front_are_not_the_luckiest_labels():
     # Both datasets have equal networks, right in half of all cases. Counted on 10 images, labels say 0.2 to 0.8. Less
     # is known there than where 10,000 are counted, so more is to be gained, unless a lucky 0.8 has to be beaten.
     few, many = looking_like(1, 2.0), looking_like(2, -2.0)
-    chooser = HypervolumeChooser([few, many], [], LARGE, 64, seed=0)
+    chooser = HypervolumeChooser([few, many], [], LARGE, CostScale(LARGE, 64), seed=0)
     luck = torch.binomial(torch.full((30,), 10.0), torch.tensor(0.5), generator=torch.Generator().manual_seed(0))
     for topology, correct in zip(networks(30), luck.int().tolist()):
         chooser.observe(Observation(Candidate(few.fingerprint, topology), correct, 10))
@@ -180,7 +180,7 @@ def test_what_the_fit_found_is_what_a_decision_uses():
     # All networks are right in exactly half of very many cases: the priors cannot be so sure of the next, the fit is.
     predicted_std = []
     for rows in (11, 36):
-        chooser = HypervolumeChooser(DATASETS[:1], [], LARGE, 64, seed=0)
+        chooser = HypervolumeChooser(DATASETS[:1], [], LARGE, CostScale(LARGE, 64), seed=0)
         for topology in networks(rows):
             chooser.observe(Observation(Candidate(DATASETS[0].fingerprint, topology), 5_000, 10_000))
         choice = chooser.propose(40, [])
@@ -193,7 +193,7 @@ def test_what_the_fit_found_is_what_a_decision_uses():
 @pytest.mark.parametrize("beside", [[], DATASETS[:2]], ids=["empty zoo", "zoo of others"])
 @pytest.mark.parametrize("name", CHOOSERS)
 def test_a_build_that_was_stopped_before_it_had_a_dataset_has_nothing_to_propose(name: str, beside: list):
-    chooser = make_chooser(name, [], beside, LARGE, 64, seed=0)
+    chooser = make_chooser(name, [], beside, LARGE, CostScale(LARGE, 64), seed=0)
     for dataset in beside:
         for topology in networks(6):
             chooser.observe(trained(Candidate(dataset.fingerprint, topology), LARGE))
@@ -203,11 +203,11 @@ def test_a_build_that_was_stopped_before_it_had_a_dataset_has_nothing_to_propose
 
 def test_an_unknown_chooser_is_refused_by_name():
     with pytest.raises(ConfigError, match=r"'best'.*hypervolume, random"):
-        make_chooser("best", DATASETS, [], LARGE, 64, 0)
+        make_chooser("best", DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
 
 
 def test_counts_that_are_no_accuracy_are_refused():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     candidate = Candidate(DATASETS[0].fingerprint, tuple(LARGE.sample(1, torch.Generator())[0].tolist()))
     for correct, total in ((3, 0), (61, 60), (-1, 60)):
         with pytest.raises(ConfigError, match="no accuracy"):
@@ -216,14 +216,14 @@ def test_counts_that_are_no_accuracy_are_refused():
 
 
 def test_random_goes_over_all_datasets_alike():
-    chooser = make_chooser("random", DATASETS, [], LARGE, 64, 0)
+    chooser = make_chooser("random", DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     chosen = Counter(choice.candidate.fingerprint for choice in run(chooser, LARGE, range(300), []))
     assert len(chosen) == 10
     assert max(chosen.values()) < 2 * min(chosen.values())
 
 
 def test_the_start_is_random_short_and_goes_round_the_datasets():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     choices = run(chooser, LARGE, range(12), [])
     chooser.close()
     start = choices[: chooser.random_start]
@@ -234,7 +234,7 @@ def test_the_start_is_random_short_and_goes_round_the_datasets():
 
 
 def test_without_rows_a_late_decision_is_random_and_says_why():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     choice = chooser.propose(30, [])
     chooser.close()
     assert choice is not None
@@ -243,7 +243,7 @@ def test_without_rows_a_late_decision_is_random_and_says_why():
 
 
 def test_a_choice_says_what_it_expects_and_why():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     choice = run(chooser, LARGE, range(20), [])[-1]
     chooser.close()
     assert choice.predicted_mean is not None and 0.3 < choice.predicted_mean < 1
@@ -259,7 +259,7 @@ def test_a_choice_says_what_it_expects_and_why():
 
 def test_a_pending_pair_takes_the_gain_of_its_likes():
     # Alone, the best pair is chosen again and again; pending, it makes the next decision look elsewhere.
-    chooser = HypervolumeChooser(DATASETS[:2], [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS[:2], [], LARGE, CostScale(LARGE, 64), 0)
     run(chooser, LARGE, range(10), [])
     alone = chooser.propose(10, [])
     assert alone is not None and alone.expected_gain is not None
@@ -272,7 +272,7 @@ def test_a_pending_pair_takes_the_gain_of_its_likes():
 def test_chosen_pairs_make_more_hypervolume_than_random_ones():
     volumes = {}
     for name in CHOOSERS:
-        chooser = make_chooser(name, DATASETS, [], LARGE, 64, seed=0)
+        chooser = make_chooser(name, DATASETS, [], LARGE, CostScale(LARGE, 64), seed=0)
         observed = [trained(choice.candidate, LARGE) for choice in run(chooser, LARGE, range(40), [])]
         chooser.close()
         rows = [
@@ -284,7 +284,7 @@ def test_chosen_pairs_make_more_hypervolume_than_random_ones():
 
 
 def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     choices = run(chooser, LARGE, range(12), [])
     chooser._rows.labels.scaled_N.fill_(float("nan"))
     chooser._rows.X_NF[:, 1:] = float("nan")  # no matrix of these can be factored
@@ -296,7 +296,7 @@ def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so()
 
 
 def test_e25_a_bound_that_cannot_be_worked_out_makes_a_random_choice_that_says_so():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, 64, 0)
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
     run(chooser, LARGE, range(12), [])
     assert chooser.propose(12, []) is not None and chooser._kept is not None and chooser._kept.weight_N is not None
     chooser._kept.cholesky_NN[0] = float("nan")  # all means are there; the deviations are not

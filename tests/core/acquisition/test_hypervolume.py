@@ -8,6 +8,9 @@ from acquisition_worlds import CostedSpace, dataset_record, row
 
 from tans_core.acquisition.gain import gain_at
 from tans_core.acquisition.hypervolume import CostScale, front_levels, front_volume, hypervolume_mean
+from tans_core.errors import ConfigError
+from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
+from tans_core.search_space.topology import Layout
 
 NOTHING = np.zeros((0, 2))
 HALF = 0.55  # of the reference 1.1: opens half of a cost
@@ -103,6 +106,58 @@ def test_costs_are_quantiles_of_random_networks():
     assert scaled.quantile(0.25, dim=0).tolist() == pytest.approx([0.25, 0.25], abs=0.04)
     smallest, largest = [3, 0] * 20 + [1] * 10, [7] * 20 + [6] * 20 + [2] * 10
     assert scale(torch.tensor([smallest, largest])).tolist() == [[0, 0], [1, 1]]
+
+
+SMALL, DEEP, LARGE = (3, 0, 3, 0, 1), (3, 3, 3, 3, 2), (5, 7, 6, 3, 2)  # of the 16 members of `CostedSpace(1)`
+FASTER_BY_KERNEL = torch.zeros(2, 4, 4, dtype=torch.float64)
+FASTER_BY_KERNEL[1] = -torch.arange(4.0, dtype=torch.float64)[:, None]
+TABLE = LatencyTable(  # the second block makes a network fast: latency contradicts the other costs
+    setting=Setting(device="cpu", batch=1, search_space="costed", width=1.0, image_size=64),
+    layout=Layout(stage_blocks=(2,), depth_choices=(1, 2, 3)),
+    parts=PartTimes(
+        stem_ms=0.0,
+        head_ms=100.0,
+        class_ms=0.0,
+        block_ms_BVV=torch.arange(4.0, dtype=torch.float64)[None, :, None]
+        * torch.tensor([0.0, -1.0])[:, None, None].expand(2, 1, 4),
+    ),
+    slope=1.0,
+    intercept_ms=0.0,
+    unseen=30,
+    error_median=0.0,
+    error_p95=0.0,
+)
+
+
+def test_the_two_costs_are_those_that_were_asked_for_in_their_order():
+    topology_CT = torch.tensor([SMALL, DEEP, LARGE])
+    of = {
+        costs: CostScale(CostedSpace(1), 64, costs, TABLE)(topology_CT)
+        for costs in (("params", "flops"), ("flops", "params"), ("latency", "params"), ("memory", "latency"))
+    }
+    params_C, flops_C = of["params", "flops"].T
+    assert torch.equal(of["flops", "params"], torch.stack([flops_C, params_C], dim=1))
+    # A half of all networks takes 100 ms, a sixth each 99, 98 and 97: mean ranks 9, 5, 3 and 1 twelfths.
+    assert of["latency", "params"][:, 0].tolist() == [1, pytest.approx(0.5, abs=0.02), 0]
+    assert torch.equal(of["latency", "params"][:, 1], params_C)
+    sums = of["memory", "latency"][:, 0].tolist()
+    assert sums[0] == 0 < sums[1] < sums[2] == 1 and torch.equal(
+        of["memory", "latency"][:, 1], of["latency", "params"][:, 0]
+    )
+    assert CostScale(CostedSpace(1), 64, ("memory", "latency"), TABLE).names == ("memory", "latency")
+
+
+@pytest.mark.parametrize(
+    "costs", [("params",), ("params", "params"), ("params", "flops", "memory"), ("params", "euro")]
+)
+def test_anything_but_two_known_costs_is_refused(costs):
+    with pytest.raises(ConfigError, match=f"takes two of params, flops, latency, memory.*got {','.join(costs)}"):
+        CostScale(CostedSpace(1), 64, costs)
+
+
+def test_latency_is_no_cost_without_a_table():
+    with pytest.raises(ConfigError, match=r"latency is no cost without a table.*tans latency-table"):
+        CostScale(CostedSpace(1), 64, ("params", "latency"))
 
 
 def test_hypervolume_mean_worked_by_hand():

@@ -5,14 +5,14 @@ import torch
 from acquisition_worlds import CostedSpace, dataset_record
 
 from tans_core.acquisition.gain import expected_gain
-from tans_core.acquisition.hypervolume import FrontLevels, front_levels
+from tans_core.acquisition.hypervolume import CostScale, FrontLevels, front_levels
 from tans_core.acquisition.inputs import PairEncoder
 from tans_core.acquisition.maximise import best_candidates
 from tans_core.acquisition.surrogate import Posterior, Survey, condition, prior_hyperparameters
 
 SPACE = CostedSpace(4)
 DATASETS = [dataset_record(index) for index in range(7)]
-ENCODER = PairEncoder(DATASETS, SPACE, 64)
+ENCODER = PairEncoder(DATASETS, SPACE, CostScale(SPACE, 64))
 
 
 def world(seed: int, rows: int) -> tuple[Posterior, list[FrontLevels], torch.Tensor, torch.Tensor]:

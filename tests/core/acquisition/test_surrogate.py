@@ -15,6 +15,7 @@ from botorch.optim.fit import fit_gpytorch_mll_scipy
 from gpytorch.means import ConstantMean
 from scipy.stats import spearmanr
 
+from tans_core.acquisition.hypervolume import CostScale
 from tans_core.acquisition.inputs import Design, LabelledPairs, Labeller, Labels, PairEncoder
 from tans_core.acquisition.surrogate import (
     FitFailed,
@@ -29,7 +30,7 @@ from tans_core.records import Candidate
 
 SPACE = CostedSpace(4)
 DATASETS = [dataset_record(index) for index in range(6)]
-ENCODER = PairEncoder(DATASETS, SPACE, 64)
+ENCODER = PairEncoder(DATASETS, SPACE, CostScale(SPACE, 64))
 
 
 def trained_pairs(count: int, datasets: int = len(DATASETS), seed: int = 0) -> LabelledPairs:
@@ -82,7 +83,7 @@ def test_a_label_is_as_far_below_chance_at_most_as_perfect_is_above(correct: int
 def test_a_dataset_far_below_its_chance_does_not_spoil_the_others():
     # Right in half of all cases where chance is 0.99: what is expected of a dataset without rows stays as sure.
     rare = replace(DATASETS[5], chance=0.99)
-    labeller, encoder = Labeller(rare.chance), PairEncoder([*DATASETS[:5], rare], SPACE, 64)
+    labeller, encoder = Labeller(rare.chance), PairEncoder([*DATASETS[:5], rare], SPACE, CostScale(SPACE, 64))
     topologies = [tuple(each) for each in SPACE.sample(6, torch.Generator().manual_seed(2)).tolist()]
     useless = encoder.labelled([5] * 6, topologies, *zip(*[labeller.label(30, 60) for _ in range(6)]))
     X_CF = encoder.encode(torch.full((6,), 4), torch.tensor(topologies))
@@ -173,7 +174,7 @@ def test_a_lucky_label_is_taken_with_its_noise():
 
 def test_a_dataset_without_rows_is_judged_by_those_that_resemble_it():
     twin = replace(DATASETS[0], fingerprint="twin")
-    encoder = PairEncoder([*DATASETS, twin], SPACE, 64)
+    encoder = PairEncoder([*DATASETS, twin], SPACE, CostScale(SPACE, 64))
     topologies = [tuple(t) for t in SPACE.sample(24, torch.Generator().manual_seed(3)).tolist()]
     dataset_N = [index % 4 for index in range(24)]
     accuracies = [0.9 if index == 0 else 0.3 for index in dataset_N]

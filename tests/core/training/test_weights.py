@@ -34,6 +34,29 @@ def test_e10_a_network_loaded_has_the_logits_of_the_one_saved():
     assert torch.equal(loaded(images), saved(images))
 
 
+@pytest.mark.parametrize(("dtype", "step"), [("float16", 2**-10), ("bfloat16", 2**-7)])
+def test_matrices_are_stored_in_16_bits_and_vectors_as_they_are(dtype: str, step: float):
+    # Above 1 the next number is one step further: a third of it is rounded off, where it is stored so.
+    state = {"matrix": torch.full((4, 100), 1 + step / 3), "vector": torch.full((100,), 1 + step / 3)}
+    data = encode_weights({**state, "count": torch.tensor(7)}, dtype)
+    back = decode_weights(data)
+    assert torch.equal(back["matrix"], torch.ones(4, 100)) and torch.equal(back["vector"], state["vector"])
+    assert back["count"].item() == 7 and {back["matrix"].dtype, back["vector"].dtype} == {torch.float32}
+    assert len(encode_weights(state)) - len(encode_weights(state, dtype)) == pytest.approx(2 * 400, abs=16)
+
+
+def test_what_has_been_stored_is_stored_again_without_a_change():
+    data = encode_weights(network().state_dict(), "float16")
+    assert encode_weights(decode_weights(data), "float16") == data
+
+
+def test_a_matrix_beyond_the_range_of_16_bits_stays_as_it_is():
+    state = {"large": torch.tensor([[65504.0, 65536.0], [1 / 3, 0.0]]), "small": torch.tensor([[1 / 3]])}
+    back = decode_weights(encode_weights(state, "float16"))
+    assert torch.equal(back["large"], state["large"])
+    assert back["small"].item() == 0.333251953125  # 1/3 in float16
+
+
 def test_tensors_that_share_memory_are_saved():
     whole = torch.arange(6.0)
     back = decode_weights(encode_weights({"whole": whole, "again": whole, "part": whole[1:4]}))

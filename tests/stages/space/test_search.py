@@ -17,12 +17,14 @@ from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.space.space_folder import load_space
 from pipeline.zoo import Zoo
-from pipeline.zoo.latency import Latency, device_name
+from pipeline.zoo.latency import Latency, device_name, write_table
 from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.datasets.opening import open_dataset
 from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError, WeightsError
 from tans_core.records import Features, Outcome
+from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
+from tans_core.search_space.topology import Layout
 from tests.worlds import SETTINGS, World
 
 WORLD = World(datasets=5, rows_each=3, sources=5, feature_dim=1280)
@@ -169,6 +171,77 @@ def test_networks_never_timed_here_are_left_out_of_a_search_by_latency_and_count
     assert len(found.entries) == 10 and found.rows_without_latency == 5
     assert all(entry.latency_ms is not None for entry in found.entries)
     assert "5 rows were never timed on this machine" in capsys.readouterr().err
+
+
+def _table(device: str, batch: int = 1, **other) -> LatencyTable:
+    """Predicts 50 ms for every network of the world and 0.5 ms for each class beyond two."""
+    layout = Layout(stage_blocks=(4,), kernel_choices=(3, 5, 7), expand_choices=(3, 5, 7), depth_choices=(3, 5, 7))
+    setting = {"search_space": SETTINGS.search_space, "width": SETTINGS.width, "image_size": SETTINGS.image_size}
+    return LatencyTable(
+        setting=Setting(device=device, batch=batch, **setting | other),
+        layout=layout,
+        parts=PartTimes(stem_ms=50.0, head_ms=0.0, class_ms=0.5, block_ms_BVV=torch.zeros(4, 4, 4).double()),
+        slope=1.0,
+        intercept_ms=0.0,
+        unseen=30,
+        error_median=0.021,
+        error_p95=0.056,
+    )
+
+
+@pytest.fixture
+def own(house, tmp_path) -> tuple[str, str, Path]:
+    """The house with a zoo of the test's own."""
+    shutil.copytree(house[1], tmp_path / "zoo")
+    return house[0], str(tmp_path / "zoo"), house[2]
+
+
+def test_a_row_that_was_never_timed_here_is_predicted_by_the_zoos_table_and_said(house, own, capsys):
+    Zoo.open(own[1]).write_latency_table(_table(device_name()))
+    before = {entry.key: entry for entry in search(*house, top=15).entries}
+    capsys.readouterr()
+    found = search(*own, top=15, max_latency_ms=60)
+    assert [entry.key for entry in found.entries] == [*before]
+    for entry in found.entries:
+        measured = before[entry.key].latency_ms
+        classes = len(Zoo.open(own[1]).snapshot().row_by_key[entry.key].class_names)
+        assert entry.latency_predicted == (measured is None)
+        assert entry.latency_ms == (pytest.approx(50 + 0.5 * (classes - 2)) if measured is None else measured)
+    assert (found.rows_latency_predicted, found.rows_without_latency, found.latency_error) == (5, 0, (0.021, 0.056))
+    assert (found.latency_device, found.latency_batch) == (device_name(), 1)
+    assert "5 rows were never timed on" in (said := capsys.readouterr().err)
+    assert "to within 2.1 % (median), 5.6 % (95 of 100)" in said
+    assert len(search(*own, top=15, max_latency_ms=40).entries) == 10
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"device": "cpu: another"}, {"batch": 8}, {"image_size": 64}, {"search_space": "ofa-mbv3"}, {"width": 1.2}],
+)
+def test_a_table_of_another_setting_is_not_used_silently(own, tmp_path, other):
+    table = _table(**{"device": device_name(), **other})
+    Zoo.open(own[1]).write_latency_table(table)
+    assert search(*own, max_latency_ms=60).rows_without_latency == 5
+    write_table(tmp_path / "table.json", table)
+    if {*other} <= {"device", "batch"}:
+        found = search(*own, latency_table=tmp_path / "table.json")
+        assert (found.latency_device, found.latency_batch) == (table.setting.device, table.setting.batch)
+    else:
+        with pytest.raises(ConfigError, match=r"is of .* at \d+ px and the zoo of ofa-lite x1 at 32 px"):
+            search(*own, latency_table=tmp_path / "table.json")
+
+
+def test_a_table_that_is_named_may_be_of_another_device_which_is_said(house, tmp_path, capfd):
+    write_table(tmp_path / "table.json", _table("another device"))
+    spec, zoo, space = house
+    asked = ["search", spec, "--zoo", zoo, "--space", str(space), "--latency-table", str(tmp_path / "table.json")]
+    assert run([*asked, "--max-latency-ms", "60", "--top", "15"]) == 0
+    said = capfd.readouterr()
+    assert "latencies are of another device, 1 images at once" in said.err
+    found = search(*house, top=15, latency_table=tmp_path / "table.json")
+    timed = [entry for entry in found.entries if not entry.latency_predicted]
+    assert [entry.latency_ms for entry in timed] == [0.1]  # the one that was timed there
+    assert f"{found.entries[0].latency_ms:.3g} predicted" in said.out and said.out.count(" predicted") >= 14
 
 
 def test_nothing_feasible_names_the_nearest_and_what_to_raise(house):

@@ -3,10 +3,13 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from zoo_examples import DATASETS, dataset_record, new_zoo, outcome
 
+from pipeline.cli import run
 from pipeline.zoo.show import show_zoo
 from tans_core.records import Candidate
+from tans_core.training.weights import encode_weights
 
 
 def test_two_datasets_of_one_name_are_told_apart(tmp_path: Path):
@@ -20,3 +23,20 @@ def test_two_datasets_of_one_name_are_told_apart(tmp_path: Path):
     its = replace(outcome(1), job=replace(job, key=identity.key, identity=identity, choice=choice))
     zoo.commit([its], {**DATASETS, twin.fingerprint: twin})
     assert {row.dataset for row in show_zoo(zoo.uri).rows} == {"Vögel & Co (f1f1f1)", "Vögel & Co (f2f2f2)"}
+
+
+def test_bytes_are_those_of_the_weights_and_a_shared_file_counts_once(tmp_path: Path, capfd):
+    zoo = new_zoo(tmp_path / "zoo", rows=1)
+    zoo.commit([outcome(number, weights=encode_weights({"w": torch.ones(9)})) for number in (1, 2)], DATASETS)
+    files = [path.stat().st_size for path in (tmp_path / "zoo" / "weights").rglob("*.safetensors")]
+    shown = show_zoo(zoo.uri)
+    assert len(files) == 2 and shown.weights_bytes == sum(files)
+    assert sorted({row.weights_bytes for row in shown.rows}) == sorted(files)
+    assert {row.weights_dtype for row in shown.rows} == {"float32"}
+    assert run(["zoo", "show", "--zoo", zoo.uri]) == 0
+    said = capfd.readouterr().out
+    assert (
+        f"weights {sum(files) / 1e6:.1f} MB" in said
+        and " bytes " in said
+        and all(f" {size} " in said for size in files)
+    )

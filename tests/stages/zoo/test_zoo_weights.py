@@ -9,6 +9,7 @@ import pytest
 import torch
 from zoo_examples import DATASETS, SETTINGS, new_zoo, outcome, weights_file
 
+from pipeline.network.load_network import load_network
 from pipeline.zoo import Zoo
 from pipeline.zoo.verify import verify_weights
 from tans_core.errors import WeightsError, ZooError
@@ -124,17 +125,19 @@ def search_space() -> SearchSpace:
     return make_search_space(SETTINGS.search_space)
 
 
-def real_outcome(search_space: SearchSpace, number: int, weights: bytes | None = None) -> Outcome:
+def real_outcome(
+    search_space: SearchSpace, number: int, weights: bytes | None = None, dtype: str = "float32"
+) -> Outcome:
     """A pair with a network of the search space."""
     topology = tuple(search_space.sample(2, torch.Generator().manual_seed(3))[number].tolist())
     example = outcome(number)
     identity = PairIdentity(**{**vars(example.job.identity), "topology": topology})
     if weights is None:
         network = search_space.random_subnet(search_space.architecture(topology), 3, torch.Generator().manual_seed(0))
-        weights = encode_weights(network.state_dict())
+        weights = encode_weights(network.state_dict(), dtype)
     choice = Choice(Candidate(identity.fingerprint, topology), number, "random", "the start")
     job = Job(**{**vars(example.job), "key": identity.key, "identity": identity, "choice": choice})
-    trained = TrainedPair(**{**vars(example.trained), "weights": weights})
+    trained = TrainedPair(**{**vars(example.trained), "weights": weights, "weights_dtype": dtype})
     return Outcome(job=job, worker="trainer-00", seconds=example.seconds, trained=trained)
 
 
@@ -152,6 +155,23 @@ def test_e28_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_pat
     assert len(problems) == 3
     for row, words, problem in zip([*rows, foreign], ["changed", "gone", "another network"], problems, strict=True):
         assert row.key in problem and words in problem
+
+
+def test_rows_of_16_and_of_32_bits_stand_beside_each_other_and_load(tmp_path: Path, search_space: SearchSpace):
+    zoo = new_zoo(tmp_path)
+    given = [real_outcome(search_space, 0), real_outcome(search_space, 1, dtype="float16")]
+    rows = zoo.commit(given, DATASETS)
+    assert [row.weights.dtype for row in Zoo.open(tmp_path).snapshot().rows] == ["float32", "float16"]
+    assert list(verify_weights(zoo, search_space)) == []
+    for row, outcome_of in zip(rows, given, strict=True):
+        assert outcome_of.trained is not None
+        state = load_network(zoo.uri, row.key).state_dict()
+        asked = search_space.random_subnet(
+            search_space.architecture(row.identity.topology), 3, torch.Generator().manual_seed(0)
+        ).state_dict()
+        for name, tensor in state.items():
+            narrow = row.weights.dtype == "float16" and tensor.ndim > 1
+            assert torch.equal(tensor, asked[name].half().float() if narrow else asked[name]), name
 
 
 def test_verify_finds_weights_of_another_shape(tmp_path: Path, search_space: SearchSpace):
