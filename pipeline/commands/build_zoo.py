@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from pipeline.commands.parsing import SPECS_HELP, command, init_option, zoo_option
 from pipeline.running.output import Output, percent
