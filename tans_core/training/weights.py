@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tans_core.errors import WeightsError
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_NARROW = (torch.float16, torch.bfloat16)
 
 STORED = "float16"  # how pairs' matrices are stored; "float32" too is read, and written for exports
 
@@ -36,7 +37,7 @@ def encode_weights(state_dict: Mapping[str, Tensor], dtype: str = "float32") -> 
 
 
 def decode_weights(data: bytes) -> dict[str, Tensor]:
-    """The state dict in `data`, on the CPU; in float32 whatever it was stored in.
+    """The state dict in `data`, on the CPU; what was stored in 16 bits comes in float32.
 
     Raises:
         WeightsError: no safetensors, or an entry that is not finite.
@@ -46,7 +47,7 @@ def decode_weights(data: bytes) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise WeightsError(f"{len(data):,} bytes are no safetensors file ({error})") from error
     check_finite(state)
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    return {name: tensor.float() if tensor.dtype in _NARROW else tensor for name, tensor in state.items()}
 
 
 def check_finite(state: Mapping[str, Tensor]) -> None:
@@ -75,7 +76,7 @@ def load_into(network: nn.Module, state: Mapping[str, Tensor]) -> None:
 
 
 def _narrowed(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    if tensor.ndim < 2 or not tensor.is_floating_point():
+    if tensor.ndim < 2 or tensor.dtype != torch.float32:
         return tensor
     narrow = tensor.to(dtype)
     return narrow if torch.isfinite(narrow).all() else tensor
