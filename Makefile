@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 DATA ?= ../shared/datasets
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-fuzz clean
+.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-storage bench-latency bench-fuzz clean
 
 setup: .venv/.ready
 
@@ -59,6 +59,14 @@ bench-meta-test: setup
 
 bench-reading: setup
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
+
+# Does 16-bit storage change an answer? Trains 24 networks: some ten minutes.
+bench-storage: setup
+	$(BIN)/python -m benchmarks.storage --data $(DATA)
+
+# Errors of predicted latencies on this machine, which should do nothing else meanwhile.
+bench-latency: setup
+	$(BIN)/python -m benchmarks.latency
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz

@@ -1,8 +1,8 @@
 """Does 16-bit storage change an answer? Trained networks of `meta-train` datasets, stored in 32 and in 16 bits.
 
-Each dataset is given one random network, trained by the recipe of the `laptop` preset (or fewer epochs of it); or rows of an older zoo are
-taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in bfloat16 (vectors in 32 bits
-always), read back, and asked for the class of each validation image.
+Each dataset is given one random network, trained by the recipe of the `laptop` preset (or fewer epochs of it); or rows
+of an older zoo are taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in bfloat16
+(vectors in 32 bits always), read back, and asked for the class of each validation image.
 """
 
 from __future__ import annotations
