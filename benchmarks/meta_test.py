@@ -27,12 +27,12 @@ from pipeline.running.progress import say
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.cross_modal.features import features_of, keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
-from tans_core.evaluation.frozen import ridge_predictions
 from tans_core.evaluation.starts import run_from
-from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
+from tans_core.training.head import closed_form_head, near_copies
 from tans_core.training.recipe import Recipe
 
 PAIRS, IMAGE_SIZE, FROZEN_SIZE = 80, 64, 96
@@ -59,7 +59,7 @@ def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
     torch.set_num_threads(1)
     store = Zoo.open(zoo)
     row = find_row(store, task.row)
-    search_space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    search_space = zoo_search_space(store)
     dataset = open_dataset(task.spec, IMAGE_SIZE)
     recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror)
     run = run_from(
@@ -79,14 +79,11 @@ def frozen_ridge(spec: str) -> tuple[str, float]:
     """Name of a dataset, and test accuracy in percent of ridge regression on frozen features."""
     dataset, backbone = open_dataset(spec, IMAGE_SIZE), lite0_backbone()
     features_ND = features_of(dataset.images, backbone, (FROZEN_SIZE, FROZEN_SIZE))
-    predicted_N = ridge_predictions(
-        features_ND[dataset.train],
-        dataset.labels[dataset.train],
-        features_ND[dataset.validation],
-        dataset.labels[dataset.validation],
-        features_ND[dataset.test],
-    )
-    return dataset.name, 100 * (predicted_N == dataset.labels[dataset.test]).double().mean().item()
+    labels_N, train_N = dataset.labels, dataset.train
+    copies = near_copies(dataset.images[train_N], labels_N[train_N])
+    head = closed_form_head(features_ND[train_N], labels_N[train_N], len(dataset.class_names), copies)
+    predicted_N = head.logits(features_ND[dataset.test]).argmax(dim=1)
+    return dataset.name, 100 * (predicted_N == labels_N[dataset.test]).double().mean().item()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.growing.build_zoo import build_zoo
+    from pipeline.growing.pretrain import pretrain
     from pipeline.network.fine_tune import fine_tune
     from pipeline.network.latency_table import latency_table
     from pipeline.network.load_network import load_network
@@ -29,6 +30,7 @@ __all__ = [
     "load_network",
     "meta_train",
     "predict",
+    "pretrain",
     "search",
     "show_journal",
     "show_zoo",
@@ -45,6 +47,7 @@ _HOMES = {
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
     "predict": "pipeline.network.predict",
+    "pretrain": "pipeline.growing.pretrain",
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",

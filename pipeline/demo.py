@@ -23,11 +23,11 @@ from pipeline.running.threads import one_thread
 from pipeline.space.meta_train import MetaTrainSummary, meta_train
 from pipeline.space.search import SearchResult, search
 from pipeline.zoo import Zoo
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.evaluation.fronts import front
 from tans_core.evaluation.starts import Run, run_from
 from tans_core.records import ImageDataset, Row, ZooSnapshot
-from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.fine_tune import STARTS
 from tans_core.training.recipe import Recipe
@@ -98,7 +98,7 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
     """The row's architecture fine-tuned on the query from its own, the zoo's starting, and random weights."""
     store = Zoo.open(zoo)
     row = find_row(store, key)
-    search_space = make_search_space(row.identity.search_space, row.identity.width, None, store.settings.seed)
+    search_space = zoo_search_space(store)
     recipe = replace(
         Recipe(**row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import SPECS_HELP, command, zoo_option
+from pipeline.commands.parsing import SPECS_HELP, command, init_option, zoo_option
 from pipeline.running.output import Output, percent
 from pipeline.running.progress import say
 
@@ -46,7 +46,7 @@ def add(commands) -> None:
         help="made by latency-table, also on another device (default: the zoo's own of this machine)",
     )
     parser.add_argument("--search-space", choices=("ofa-lite", "ofa-mbv3"), help="family of networks")
-    parser.add_argument("--init", type=Path, metavar="PATH", help="checkpoint of the supernet")
+    init_option(parser, "starting weights of a new zoo (default: starter; ofa-mbv3: random)")
     parser.add_argument("--image-size", type=int, metavar="PX", help="longest side, a multiple of 32")
     parser.add_argument(
         "--workers", type=int, default=2, metavar="N", help="Ray actors (default: 2); 0: in this process, without Ray"

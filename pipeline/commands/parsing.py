@@ -58,6 +58,15 @@ def threads_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def init_option(parser: argparse.ArgumentParser, use: str) -> None:
+    """Starting weights."""
+    parser.add_argument(
+        "--init",
+        metavar="START",
+        help=f"{use}: starter, lite0, random, imagenet, a file, or its address (#sha256=HEX behind it checks it)",
+    )
+
+
 _THOUSANDS = re.compile(r"\d{1,3}(,\d{3})+(\.\d*)?")
 _SUFFIXES = {"k": 1e3, "M": 1e6, "G": 1e9}
 

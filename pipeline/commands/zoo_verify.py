@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from pipeline.commands.parsing import command, zoo_option
+from pipeline.commands.parsing import command, init_option, zoo_option
 from pipeline.running.output import Output
 
 
@@ -15,9 +14,7 @@ def add(commands) -> None:
     parser.add_argument(
         "--retrain", type=int, default=0, metavar="N", help="train N rows again: they must give the stored accuracy"
     )
-    parser.add_argument(
-        "--init", type=Path, metavar="PATH", help="checkpoint of the supernet that the zoo was begun with"
-    )
+    init_option(parser, "of a zoo that does not keep its starting weights itself")
 
 
 def run(given: argparse.Namespace, output: Output) -> int:

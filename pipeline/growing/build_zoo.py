@@ -18,6 +18,7 @@ from pipeline.growing.growth import Growth
 from pipeline.growing.profiles import record_datasets
 from pipeline.growing.workers import Workers, workers_up
 from pipeline.reading.read import read_datasets
+from pipeline.reading.starting_weights import starting_weights
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
@@ -26,12 +27,12 @@ from pipeline.tracking.tracker import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import device_name, measure_rows
 from pipeline.zoo.run_facts import journalled, without_secrets
-from pipeline.zoo.verify import refuse_other_start
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.acquisition.choose import check_chooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, check_costs, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable
 from tans_core.records import ImageDataset, Row, ZooSettings
-from tans_core.search_space import make_search_space
+from tans_core.search_space import WORDS, make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.standalone import noise_hash
 
@@ -77,7 +78,7 @@ def plan_build(
     preset_name: str | None = None,
     search_space: str | None = None,
     image_size: int | None = None,
-    init: Path | None = None,
+    init: str | Path | None = None,
     seed: int | None = None,
 ) -> BuildPlan:
     """Check everything that can be checked before anything starts; see `build_zoo` for the arguments.
@@ -123,7 +124,7 @@ def build_zoo(
     preset_name: str | None = None,
     search_space: str | None = None,
     image_size: int | None = None,
-    init: Path | None = None,
+    init: str | Path | None = None,
     workers: int = 2,
     gpus_per_worker: float = 0.25,
     address: str | None = None,
@@ -144,7 +145,8 @@ def build_zoo(
         latency_table: file with the latency of a device; None: the zoo's own of this processor, of one thread.
         preset_name: "smoke", "laptop" or "paper"; None: what the zoo keeps, laptop for a new one.
         search_space, image_size, seed: None: the zoo's, else the preset's, else 0.
-        init: checkpoint of the supernet.
+        init: starting weights of a new zoo: a word ("starter", "lite0", "random", "imagenet"), a file, or an address;
+            None: "starter" (ofa-lite) or "random" (ofa-mbv3). A zoo that is there keeps its own.
         workers: Ray actors; 0 trains in this process, without Ray.
         gpus_per_worker: share of a GPU; 0 is used where there is none.
         address: of a Ray cluster; None: a local Ray is started and ended.
@@ -178,7 +180,7 @@ def build_zoo(
         costs=tuple(costs),
         latency_table=None if latency_table is None else str(latency_table),
         preset=preset_name,
-        init=None if init is None else str(init),
+        init=None if init is None else without_secrets(str(init)),
         workers=workers,
         gpus_per_worker=gpus_per_worker,
         address=address,
@@ -203,7 +205,7 @@ def build_zoo(
         with Zoo.claimed(zoo, run, stop, wait):
             # A new zoo is made when its workers are up: a start that fails leaves none behind.
             up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
-            store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings)
+            store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings, plan.search_space.start_file())
             if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
                 plan = planned()  # another driver made or grew it meanwhile
             if orphans := store.orphans():
@@ -336,7 +338,7 @@ def _settings(
     preset_name: str | None,
     search_space: str | None,
     image_size: int | None,
-    init: Path | None,
+    init: str | Path | None,
     seed: int | None,
 ) -> tuple[ZooSettings, SearchSpace]:
     """What the zoo keeps, or will keep; flags that disagree with a zoo that is there are refused."""
@@ -344,16 +346,15 @@ def _settings(
         store = Zoo.open(zoo)
         kept = store.settings
         _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
-        made = make_search_space(kept.search_space, kept.width, init, kept.seed)
-        refuse_other_start(store, made)
-        return kept, made
+        return kept, zoo_search_space(store, init)
     chosen = preset(preset_name or "laptop")
     chosen = replace(
         chosen,
         search_space=search_space or chosen.search_space,
         image_size=chosen.image_size if image_size is None else image_size,
     )
-    made = make_search_space(chosen.search_space, chosen.width, init, seed or 0)
+    start = starting_weights(init or WORDS[chosen.search_space][0], chosen.search_space, chosen.width)
+    made = make_search_space(chosen.search_space, chosen.width, start, seed or 0)
     made.costs(made.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
     return ZooSettings(
         zoo_id=uuid.uuid4().hex,

@@ -19,6 +19,7 @@ from pipeline.on_ray.messages import reason
 from pipeline.on_ray.trainer import Trainer
 from pipeline.pools import failed
 from pipeline.running.progress import say
+from pipeline.running.shadows import shadow_on_worker
 from pipeline.running.threads import usable_cpus
 from pipeline.running.waiting import Wait, machine_load
 from tans_core.errors import ConfigError, PoolError
@@ -187,7 +188,8 @@ class RayPool:
                 nodes.update(ray.get(up))
             except RayActorError as error:
                 raise PoolError(
-                    f"a worker could not start ({reason(error)}): look for memory, and whether the nodes have our "
+                    shadow_on_worker(str(error))
+                    or f"a worker could not start ({reason(error)}): look for memory, and whether the nodes have our "
                     "libraries; --workers 0 trains in this process"
                 ) from error
         return nodes

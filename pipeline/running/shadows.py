@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 _OURS = ("pipeline", "tans_core")
 _HOUSE = Path(__file__).resolve().parents[2]  # where they lie
+_RAN = re.compile(r'File "([^"]+)", line \d+, in <module>|\((/[^()]+\.py)\)')  # of a traceback, of an ImportError
+_INSTALLED = {"site-packages", "dist-packages", "runtime_resources"}  # the last: what Ray sends to its nodes
 
 
 def shadow_behind(error: BaseException) -> str | None:
@@ -39,6 +42,24 @@ def named_shadows() -> Iterator[None]:
         if said is None:
             raise
         raise SystemExit(f"tans: {said}") from None
+
+
+def shadow_on_worker(error: str) -> str | None:
+    """The same of a traceback that came from another process, maybe of another machine; None where no file shadows.
+
+    What is called like a module that this process has from elsewhere, and was not installed there, shadows it.
+    """
+    lines = error.strip().splitlines() or [""]
+    for ran, said in reversed(_RAN.findall(error)):
+        file = Path(ran or said)
+        name = file.parent.name if file.stem == "__init__" else file.stem
+        ours = getattr(sys.modules.get(name), "__file__", None)
+        if ours and Path(ours) != file and not _INSTALLED & set(file.parts):
+            return (
+                f"{file} on a worker shadows the {name} that tans needs ({lines[-1]}): rename it, or start Ray there "
+                "without its folder in PYTHONPATH"
+            )
+    return None
 
 
 def _shadowing(file: Path) -> Path | None:

@@ -179,7 +179,7 @@ def _train(
         with ray_session(address, cpus=workers) as session:
             _check_cluster(workers, address, session.cpus)
             say(f"starting {workers} workers of Ray Train")
-            state = train_on_workers(task, work.folder, workers, "ray")
+            state = SpaceState.of_tensors(train_on_workers(task, work.folder, workers, "ray"))
         _log_curve(tracker, state.curve)
         work.keep(state)
     progress.show("measuring, and leaving sources out")

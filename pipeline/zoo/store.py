@@ -4,6 +4,7 @@
     rows/        trained pairs          datasets/    datasets once seen
     journal/     events                 latencies/   networks on devices
     weights/     ab/abcdef....safetensors   latency_tables/  one a device and setting
+    supernets/   HASH.safetensors, the starting weights where no package brings them
     driver.lock  who grows it now
 
 Promised: a key has one row, whoever writes and whenever they die; a row's weights are on the disk before it.
@@ -24,7 +25,7 @@ from pathlib import Path
 import pyarrow as pa
 from torch import Tensor
 
-from pipeline.running.files import write_new
+from pipeline.running.files import write_new, write_whole
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
@@ -45,7 +46,8 @@ _TABLES = {
     "journal": schema.JOURNAL,
     "latencies": schema.LATENCIES,
 }
-_OURS = {*_TABLES, "weights", "driver.lock", TABLES}
+_SUPERNETS = "supernets"
+_OURS = {*_TABLES, "weights", "driver.lock", TABLES, _SUPERNETS}
 
 
 class Zoo:
@@ -100,8 +102,11 @@ class Zoo:
                     folder.rmdir()
 
     @classmethod
-    def create(cls, uri: str | os.PathLike[str], settings: ZooSettings) -> Zoo:
+    def create(cls, uri: str | os.PathLike[str], settings: ZooSettings, start: bytes | None = None) -> Zoo:
         """Make an empty zoo in a folder that is not there, is empty, or holds what an earlier `create` left half-done.
+
+        Args:
+            start: its starting weights as a file, where it is to keep them.
 
         Raises:
             ConfigError: files of someone else are there.
@@ -113,13 +118,17 @@ class Zoo:
         _make_folder(folder)
         for name, columns in _TABLES.items():
             AppendTable.create(location, name, columns)
+        made = cls(location, settings)
         try:
+            if start is not None:
+                made.start_file.parent.mkdir(exist_ok=True)
+                write_whole(made.start_file, start)
             new = write_new(folder / _SETTINGS, json.dumps(asdict(settings), indent=2, allow_nan=False).encode())
         except OSError as error:
-            raise ZooError(f"{folder / _SETTINGS} cannot be written: {error.strerror}; make room there") from error
+            raise ZooError(f"{folder} cannot be written to: {error.strerror}; make room there") from error
         if not new:
             raise ZooError(f"there is a zoo at {folder} already: leave it, or choose another place")
-        return cls(location, settings)
+        return made
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Zoo:
@@ -194,6 +203,11 @@ class Zoo:
             except ConfigError as error:
                 say(f"left out: {error}")
         return tuple(table for table in tables if table.setting.is_for(kept.search_space, kept.width, kept.image_size))
+
+    @property
+    def start_file(self) -> Path:
+        """Where the zoo keeps its starting weights, if it keeps any: those of EfficientNet-Lite0 need no file."""
+        return self._folder / _SUPERNETS / f"{self.settings.supernet}.safetensors"
 
     def orphans(self) -> int:
         """Files in the weights folder that belong to no row: a driver died between the two."""

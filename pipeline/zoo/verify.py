@@ -9,10 +9,11 @@ from pathlib import Path
 import torch
 
 from pipeline.reading.read import read_dataset
+from pipeline.reading.starting_weights import starting_weights
 from pipeline.running.progress import Progress
 from pipeline.running.threads import one_thread
 from pipeline.zoo.store import Zoo
-from tans_core.errors import ConfigError, TansError
+from tans_core.errors import ConfigError, TansError, WeightsError
 from tans_core.records import ImageDataset, Row
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
@@ -29,12 +30,12 @@ class Verdict:
     problems: tuple[str, ...]
 
 
-def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
+def verify_zoo(zoo: str, retrain: int = 0, init: str | Path | None = None) -> Verdict:
     """Check a zoo; its SPECs must still be readable for rows to be trained again.
 
     Args:
         retrain: so many rows, spread over the zoo, are trained again from their keys.
-        init: the checkpoint of the supernet that the zoo was begun with, where there was one.
+        init: the starting weights, of a zoo that an older tans began from a checkpoint; others keep theirs.
 
     Raises:
         ConfigError: the starting weights are not those of the zoo, or `retrain` is below 0.
@@ -44,14 +45,11 @@ def verify_zoo(zoo: str, retrain: int = 0, init: Path | None = None) -> Verdict:
     if retrain < 0:
         raise ConfigError(f"--retrain must be at least 0, got {retrain}")
     store = Zoo.open(zoo)
-    settings = store.settings
-    search_space = make_search_space(settings.search_space, settings.width, init, settings.seed)
+    search_space = zoo_search_space(store, init) if retrain else _shapes(store)
     problems = list(verify_weights(store, search_space))
     snapshot = store.snapshot()
     rows = snapshot.rows
     again = rows[:: max(1, len(rows) // retrain)][:retrain] if retrain else ()
-    if again:
-        refuse_other_start(store, search_space)
     progress = Progress()
     with one_thread():
         for number, row in enumerate(again, start=1):
@@ -83,18 +81,39 @@ def verify_weights(zoo: Zoo, search_space: SearchSpace) -> Iterator[str]:
             yield problem
 
 
-def refuse_other_start(zoo: Zoo, search_space: SearchSpace) -> None:
-    """Rows are comparable, and can be trained again, only from the weights that the zoo was begun from.
+def zoo_search_space(zoo: Zoo, init: str | Path | None = None) -> SearchSpace:
+    """The search space of a zoo over the starting weights that it was begun from.
+
+    Rows are comparable, and can be trained again, only from those.
+
+    Args:
+        init: None: the file that the zoo keeps, else what needs no file.
 
     Raises:
-        ConfigError: these are others.
+        ConfigError: these are others, or they are not to be had.
+        WeightsError: the zoo's file was changed.
     """
-    begun_from = zoo.settings.supernet
-    if search_space.supernet_hash != begun_from:
+    kept, file = zoo.settings, zoo.start_file
+    given = starting_weights(init, kept.search_space, kept.width)
+    from_zoo = given is None and file.exists()
+    try:
+        found = make_search_space(kept.search_space, kept.width, file if from_zoo else given, kept.seed)
+    except ConfigError as error:
+        if from_zoo:
+            raise WeightsError(f"the starting weights of {zoo.uri}: {error}; or put back a copy of the zoo") from error
+        raise
+    if found.supernet_hash != kept.supernet:
+        lost = "" if init is not None else f" (a zoo begun from others keeps them in {file}, which is not there)"
         raise ConfigError(
-            f"{zoo.uri} was begun from the starting weights {begun_from} and these are {search_space.supernet_hash}: "
-            f"give the --init it was begun with, or another --zoo"
+            f"{zoo.uri} was begun from the starting weights {kept.supernet} and these are {found.supernet_hash}{lost}: "
+            f"put the file back from a copy of the zoo, give the --init it was begun with, or another --zoo"
         )
+    return found
+
+
+def _shapes(zoo: Zoo) -> SearchSpace:
+    """The zoo's search space over whatever starting weights: for what asks for shapes alone."""
+    return make_search_space(zoo.settings.search_space, zoo.settings.width)
 
 
 def trained_again(row: Row, dataset: ImageDataset, search_space: SearchSpace) -> str | None:

@@ -23,14 +23,18 @@ class DepthwiseConv2d(nn.Conv2d):
     """`nn.Conv2d` of one filter a channel with a faster backward pass on the CPU; parameters and names are the same."""
 
     def forward(self, input: Tensor) -> Tensor:
-        fast_anyway = self.kernel_size[0] <= _STRIP <= min(input.shape[-2:])
-        if fast_anyway or input.device.type != "cpu" or not torch.is_grad_enabled():
-            return super().forward(input)
-        stride, padding = self.stride[0], int(self.padding[0])
-        margin = max(0, padding - max(input.shape[-2:]) + 1) if stride == 1 else 0
-        last = self.kernel_size[0] - margin
-        weight = self.weight[:, :, margin:last, margin:last]
-        return _Depthwise.apply(input, weight, stride, padding - margin)  # type: ignore[return-value]
+        return depthwise_conv2d(input, self.weight, self.stride[0], int(self.padding[0]))
+
+
+def depthwise_conv2d(input: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+    """`conv2d` of one square filter (C, 1, K, K) a channel, with that backward pass."""
+    size = weight.shape[-1]
+    fast_anyway = size <= _STRIP <= min(input.shape[-2:])
+    if fast_anyway or input.device.type != "cpu" or not torch.is_grad_enabled():
+        return conv2d(input, weight, stride=stride, padding=padding, groups=len(weight))
+    margin = max(0, padding - max(input.shape[-2:]) + 1) if stride == 1 else 0
+    inner = weight[:, :, margin : size - margin, margin : size - margin]
+    return _Depthwise.apply(input, inner, stride, padding - margin)  # type: ignore[return-value]
 
 
 class _Depthwise(torch.autograd.Function):

@@ -6,23 +6,21 @@ Axes: C networks, T entries of the topology.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import pickle
 from collections.abc import Sequence
-from pathlib import Path
+from copy import deepcopy
 from typing import Any
 
 import torch
+from ofa.imagenet_classification.elastic_nn.modules import DynamicMBConvLayer
+from ofa.imagenet_classification.elastic_nn.modules.dynamic_op import DynamicSeparableConv2d
 from ofa.utils.layers import LinearLayer
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from tans_core.errors import ConfigError
 from tans_core.records import Architecture
 from tans_core.search_space.costs import CostTable, build_cost_table
-from tans_core.search_space.depthwise import use_fast_depthwise
+from tans_core.search_space.depthwise import depthwise_conv2d, use_fast_depthwise
+from tans_core.search_space.supernet_file import SupernetCard, encode_supernet, state_hash
 from tans_core.search_space.topology import Layout
 
 
@@ -39,7 +37,16 @@ class ElasticSearchSpace:
     input_mean: tuple[float, float, float]
     input_std: tuple[float, float, float]
 
-    def __init__(self, supernet: Any, width: float, feature_dim: int) -> None:
+    def __init__(
+        self, supernet: Any, width: float, feature_dim: int, needs_file: bool = False, card: SupernetCard | None = None
+    ) -> None:
+        """Begin with a supernet.
+
+        Args:
+            needs_file: neither a package nor a seed gives these weights again.
+            card: of the file that they came from.
+        """
+        self._needs_file, self._card = needs_file, card
         self.supernet = supernet.train()
         self.width = width
         self.topology_length = self.layout.length
@@ -85,8 +92,53 @@ class ElasticSearchSpace:
         draw_weights(network, generator)
         return network
 
+    def start_file(self) -> bytes | None:
+        if not self._needs_file:
+            return None
+        own = self.supernet_hash
+        card = SupernetCard(search_space=self.name, width=self.width, hash=own, begun_from=own)
+        return encode_supernet(self.supernet.state_dict(), self._card or card)
+
+    def elastic_copy(self) -> Any:
+        """The supernet as a module of its own to be trained: `activate` says which of its networks it is.
+
+        As a network it gives penultimate features; its parameters and their names are the supernet's.
+        """
+        copy = deepcopy(self.supernet)
+        for layer in [module for module in copy.modules() if isinstance(module, DynamicMBConvLayer)]:
+            slow = layer.depth_conv.conv
+            if type(slow) is DynamicSeparableConv2d:
+                layer.depth_conv.conv = _FastSeparableConv2d(slow.max_in_channels, slow.kernel_size_list, slow.stride)
+                layer.depth_conv.conv.load_state_dict(slow.state_dict())
+        return copy
+
+    def activate(self, supernet: Any, architecture: Architecture) -> None:
+        """Make a supernet of this space the network of that architecture, by `ofa`'s own mechanism."""
+        checked = self.architecture(architecture.topology)
+        fixed = [1] * self.layout.fixed_blocks
+        largest = (
+            self.layout.kernel_choices[-1],
+            self.layout.expand_choices[-1],
+        )  # what a block that is left out is set to
+        supernet.set_active_subnet(
+            [size or largest[0] for size in checked.kernel_sizes],
+            [ratio or largest[1] for ratio in checked.expand_ratios],
+            [*checked.depths, *fixed],
+        )
+
+    def cut_from(self, supernet: Any, preserve_weight: bool = True) -> nn.Module:
+        """The network that a supernet of this space is set to, sharing no memory with it; it gives features.
+
+        The global random state is left as it was.
+        """
+        with torch.random.fork_rng(devices=[]):
+            return self._padded(use_fast_depthwise(supernet.get_active_subnet(preserve_weight)))
+
     def export_config(self, network: nn.Module) -> dict[str, Any]:
         return {**network.config, "padding": self.padding}  # type: ignore[dict-item]
+
+    def features(self, network: nn.Module, images: Tensor) -> Tensor:
+        raise NotImplementedError
 
     def check_image_size(self, image_size: int) -> None:
         """Raise ConfigError for a size that the networks of this space cannot do."""
@@ -97,22 +149,25 @@ class ElasticSearchSpace:
         raise NotImplementedError
 
     def _cut(self, architecture: Architecture, classes: int, preserve_weight: bool) -> Any:
-        """The subnet with a classifier still to be drawn; the global random state is left as it was."""
-        checked = self.architecture(architecture.topology)
-        fixed = [1] * self.layout.fixed_blocks
-        largest = (
-            self.layout.kernel_choices[-1],
-            self.layout.expand_choices[-1],
-        )  # what a block that is left out is set to
+        """The subnet with a classifier still to be drawn."""
+        self.activate(self.supernet, architecture)
+        network: Any = self.cut_from(self.supernet, preserve_weight)
         with torch.random.fork_rng(devices=[]):
-            self.supernet.set_active_subnet(
-                [size or largest[0] for size in checked.kernel_sizes],
-                [ratio or largest[1] for ratio in checked.expand_ratios],
-                [*checked.depths, *fixed],
-            )
-            network = self.supernet.get_active_subnet(preserve_weight)
             network.classifier = LinearLayer(self.feature_dim, classes, dropout_rate=0)
-        return use_fast_depthwise(network)
+        return network
+
+    def _padded(self, network: nn.Module) -> nn.Module:
+        """A network that was cut out, padding as those of this space do."""
+        return network
+
+
+class _FastSeparableConv2d(DynamicSeparableConv2d):
+    """`ofa`'s elastic depthwise convolution with our backward pass."""
+
+    def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:
+        size = kernel_size or self.active_kernel_size
+        filters = self.get_active_filter(x.size(1), size).contiguous()
+        return depthwise_conv2d(x, filters, self.stride, size // 2)
 
 
 def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
@@ -137,35 +192,3 @@ def draw_weights(module: nn.Module, generator: torch.Generator) -> None:
 def _draw_uniform(weight: Tensor, bound: float, generator: torch.Generator) -> None:
     with torch.no_grad():
         weight.copy_((torch.rand(weight.shape, generator=generator) - 0.5) * (2 * bound))
-
-
-def state_hash(state: dict[str, Tensor]) -> str:
-    """BLAKE2b-128 over names, shapes and values in the order of the names."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(state):
-        digest.update(f"{name} {tuple(state[name].shape)} ".encode())
-        digest.update(state[name].detach().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def brief(error: Exception) -> str:
-    """Kind and first words of an error of torch or safetensors, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A state dict from a safetensors file (by its suffix) or from one that torch wrote; nothing is executed.
-
-    Raises:
-        ConfigError: no such file, or none that can be read so.
-    """
-    if not path.is_file():
-        raise ConfigError(f"{path} is no file: give the path of a supernet's weights, or leave them out")
-    try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ConfigError(f"{path} cannot be read as weights: {brief(error)}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    if not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{path} holds no tensors by name: it is not a state dict")
-    return state

@@ -21,17 +21,21 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAProxylessNASNets
 from ofa.imagenet_classification.networks import ProxylessNASNets
 from ofa.utils.layers import ConvLayer, IdentityLayer, MBConvLayer, ResidualBlock
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import pad
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.exported import pad_as_tensorflow, same_padding
-from tans_core.records import Architecture
-from tans_core.search_space.elastic import ElasticSearchSpace, brief, read_state
+from tans_core.search_space.depthwise import depthwise_conv2d
+from tans_core.search_space.elastic import ElasticSearchSpace, draw_weights
+from tans_core.search_space.supernet_file import SupernetCard, brief, read_supernet, refuse_other
 from tans_core.search_space.topology import Layout
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"  # of the package's weights
+STARTER = Path(__file__).with_name("starter") / "ofa-lite.safetensors"  # made by `make starter-weights`, which also
+STARTER_HASH = ""  # says its hash
 
+_OF_LITE0 = (None, "lite0", "imagenet")
 _WIDTHS = (24, 40, 80, 112, 192, 320)
 _STRIDES = (2, 2, 2, 1, 2, 1)
 _LITE0_DEPTHS = (2, 2, 3, 3, 4, 1)
@@ -48,18 +52,18 @@ class OfaLite(ElasticSearchSpace):
     input_mean = (127.0, 127.0, 127.0)
     input_std = (128.0, 128.0, 128.0)
 
-    def __init__(self, init: Path | None = None) -> None:
-        """Start from EfficientNet-Lite0's weights, or from a supernet's state dict at `init`.
+    def __init__(self, init: Path | str | None = None, seed: int = 0) -> None:
+        """Start from EfficientNet-Lite0's weights, or from others.
+
+        Args:
+            init: None, "lite0" or "imagenet": Lite0's; "starter": those that come with tans; "random"; or a file.
+            seed: of random ones.
 
         Raises:
-            WeightsError: the file cannot be read, or is of another network.
+            ConfigError: the file cannot be read, or is of another network.
         """
-        supernet = _supernet_of_lite0().double()
-        supernet.re_organize_middle_weights()  # sums in double: the same order of channels on every processor
-        supernet.float()
-        if init is not None:
-            _load_supernet(supernet, init)
-        super().__init__(supernet, width=1.0, feature_dim=1280)
+        supernet, card = _supernet(init, seed)
+        super().__init__(supernet, 1.0, feature_dim=1280, needs_file=init not in _OF_LITE0, card=card)
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         return _penultimate(network, images)
@@ -71,8 +75,8 @@ class OfaLite(ElasticSearchSpace):
     def _head(self) -> list[nn.Module]:
         return [self.supernet.feature_mix_layer]
 
-    def _cut(self, architecture: Architecture, classes: int, preserve_weight: bool) -> nn.Module:
-        return pad_as_tensorflow(super()._cut(architecture, classes, preserve_weight))
+    def _padded(self, network: nn.Module) -> nn.Module:
+        return pad_as_tensorflow(network)
 
 
 class Lite0Backbone(nn.Module):
@@ -148,7 +152,7 @@ class _SameSeparableConv2d(DynamicSeparableConv2d):
     def forward(self, x: Tensor, kernel_size: int | None = None) -> Tensor:
         size, channels = kernel_size or self.active_kernel_size, x.size(1)
         filters = self.get_active_filter(channels, size).contiguous()
-        return conv2d(pad(x, same_padding(size)), filters, stride=self.stride, groups=channels)
+        return depthwise_conv2d(pad(x, same_padding(size)), filters, self.stride, 0)
 
 
 def _elastic_block(inside: int, outside: int, stride: int) -> ResidualBlock:
@@ -221,9 +225,28 @@ def _read_lite0() -> list[Tensor]:
     ]
 
 
-def _load_supernet(supernet: _LiteSupernet, path: Path) -> None:
-    state = read_state(path)
+def _supernet(init: Path | str | None, seed: int) -> tuple[_LiteSupernet, SupernetCard | None]:
+    """The supernet as `OfaLite` begins with it, and the card of its file."""
+    if init in _OF_LITE0:
+        supernet = _supernet_of_lite0().double()
+        supernet.re_organize_middle_weights()  # sums in double: the same order of channels on every processor
+        return supernet.float(), None
+    with torch.random.fork_rng(devices=[]):
+        supernet = _LiteSupernet()
+    if init == "random":
+        draw_weights(supernet, torch.Generator().manual_seed(seed))
+        return supernet, None
+    card = _load(supernet, STARTER if init == "starter" else Path(str(init)))
+    if init == "starter" and (card is None or card.hash != STARTER_HASH):
+        raise WeightsError(f"{STARTER} are not the starting weights {STARTER_HASH} that tans brings: install it again")
+    return supernet, card
+
+
+def _load(supernet: _LiteSupernet, path: Path) -> SupernetCard | None:
+    state, card = read_supernet(path)
+    refuse_other(path, card, OfaLite.name, 1.0)
     try:
         nn.Module.load_state_dict(supernet, state)
     except RuntimeError as error:
         raise ConfigError(f"{path} is no supernet of ofa-lite: {brief(error)}") from error
+    return card

@@ -9,7 +9,8 @@ from ofa.imagenet_classification.elastic_nn.networks import OFAMobileNetV3
 from torch import Tensor, nn
 
 from tans_core.errors import ConfigError
-from tans_core.search_space.elastic import ElasticSearchSpace, brief, draw_weights, read_state
+from tans_core.search_space.elastic import ElasticSearchSpace, draw_weights
+from tans_core.search_space.supernet_file import SupernetCard, brief, read_supernet, refuse_other
 from tans_core.search_space.topology import Layout
 
 _WIDTHS = (1.0, 1.2)
@@ -25,11 +26,15 @@ class OfaMobileNetV3(ElasticSearchSpace):
     input_mean = (123.675, 116.28, 103.53)  # ImageNet's, as OFA's checkpoints want it
     input_std = (58.395, 57.12, 57.375)
 
-    def __init__(self, width: float = 1.0, init: Path | None = None, seed: int = 0) -> None:
-        """Start from an OFA checkpoint at `init`, else from random weights drawn from `seed`.
+    def __init__(self, width: float = 1.0, init: Path | str | None = None, seed: int = 0) -> None:
+        """Start from random weights, or from a file.
+
+        Args:
+            init: None or "random"; or a file: OFA's own checkpoint, or a supernet that tans pretrained.
+            seed: of random ones.
 
         Raises:
-            ConfigError: a width that OFA does not have, or a file that is no OFA checkpoint of this width.
+            ConfigError: a width that OFA does not have, or a file that is no supernet of this width.
         """
         if width not in _WIDTHS:
             raise ConfigError(f"ofa-mbv3 comes in width 1.0 or 1.2, got {width}")
@@ -42,13 +47,13 @@ class OfaMobileNetV3(ElasticSearchSpace):
                 expand_ratio_list=list(self.layout.expand_choices),  # type: ignore[arg-type]
                 depth_list=list(self.layout.depth_choices),  # type: ignore[arg-type]
             )
-        if init is None:
+        feature_dim, card = supernet.classifier.in_features, None
+        if init in (None, "random"):
             draw_weights(supernet, torch.Generator().manual_seed(seed))
         else:
-            _load_checkpoint(supernet, init)
-        feature_dim = supernet.classifier.in_features
+            card = _load_checkpoint(supernet, Path(str(init)))
         supernet.classifier = nn.Identity()
-        super().__init__(supernet, width, feature_dim)
+        super().__init__(supernet, width, feature_dim, needs_file=init not in (None, "random"), card=card)
 
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         maps = network.first_conv(images)  # type: ignore[operator]
@@ -65,9 +70,12 @@ class OfaMobileNetV3(ElasticSearchSpace):
         return [self.supernet.final_expand_layer, self.supernet.feature_mix_layer]
 
 
-def _load_checkpoint(supernet: OFAMobileNetV3, path: Path) -> None:
+def _load_checkpoint(supernet: OFAMobileNetV3, path: Path) -> SupernetCard | None:
     """Load by `ofa`'s own loader, which knows the checkpoints' old names but accepts files with gaps."""
-    state = read_state(path)
+    state, card = read_supernet(path)
+    refuse_other(path, card, OfaMobileNetV3.name, supernet.width_mult)
+    if card is not None:
+        supernet.classifier = nn.Identity()  # ours have none
     found, wanted = (
         sum("num_batches_tracked" not in name for name in names) for names in (state, supernet.state_dict())
     )
@@ -82,3 +90,4 @@ def _load_checkpoint(supernet: OFAMobileNetV3, path: Path) -> None:
         raise ConfigError(
             f"{path} is no OFA MobileNetV3 checkpoint of width {supernet.width_mult}: {brief(error)}"
         ) from error
+    return card

@@ -71,6 +71,10 @@ class SearchSpace(Protocol):
         """The same network from random weights (He), for baselines and for loading weights into."""
         ...
 
+    def start_file(self) -> bytes | None:
+        """The starting weights as a file that `init` takes; None where a package or the seed gives them again."""
+        ...
+
     def features(self, network: nn.Module, images: Tensor) -> Tensor:
         """Penultimate features (N, feature_dim) of normalised images (N, 3, S, S)."""
         ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample
 
 from tans_core.records import ImageDataset
 from tans_core.search_space.space import SearchSpace
@@ -20,8 +21,8 @@ class ImageBatches:
         self.device = device
         self.labels_N = dataset.labels.to(device)
         self._images_NSSC = dataset.images.permute(0, 2, 3, 1).contiguous().to(device)
-        self._mean = torch.as_tensor(search_space.input_mean, dtype=torch.float32, device=device)
-        self._std = torch.as_tensor(search_space.input_std, dtype=torch.float32, device=device)
+        self.mean = torch.as_tensor(search_space.input_mean, dtype=torch.float32, device=device)
+        self.std = torch.as_tensor(search_space.input_std, dtype=torch.float32, device=device)
 
     def plain(self, index_B: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) in channels_last, as they are."""
@@ -37,8 +38,19 @@ class ImageBatches:
         return self._normalise(self._images_NSSC[index_B[:, None, None], down_BS[:, :, None], across_BS[:, None, :]])
 
     def _normalise(self, pixels_BSSC: Tensor) -> Tensor:
-        images_BSSC = (pixels_BSSC.float() - self._mean) / self._std
+        images_BSSC = (pixels_BSSC.float() - self.mean) / self.std
         return images_BSSC.expand(-1, -1, -1, 3).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+
+
+def cropped(images_B: Tensor, share_B: Tensor, corner_B2: Tensor) -> Tensor:
+    """Each image's square crop of `share` of its side, enlarged to the whole; a corner of 0 or 1 is an edge's."""
+    centre_B2 = (2 * corner_B2 - 1) * (1 - share_B[:, None])
+    affine_B23 = torch.cat(
+        [torch.eye(2, device=images_B.device) * share_B[:, None, None], centre_B2[:, :, None]], dim=2
+    )
+    grid = affine_grid(affine_B23, list(images_B.shape), align_corners=False)
+    crops = grid_sample(images_B, grid, padding_mode="border", align_corners=False)
+    return crops.contiguous(memory_format=torch.channels_last)
 
 
 def epoch_plan(count: int, shift: int, mirror: bool, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

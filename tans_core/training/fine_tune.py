@@ -21,12 +21,23 @@ from tans_core.training.recipe import Recipe
 STARTS = ("retrieved", "start", "random")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Tuned:
-    """A fine-tuning; the tables are of the best epoch: images of a class (row) that were taken for a class (column)."""
+class OutOfTime(Exception):
+    """Raised by the `check` of a fine-tuning to end it now: what was best so far is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """A fine-tuning before test is read."""
 
     best_epoch: int
-    curve: tuple[CurvePoint, ...]
+    val_correct: int  # after that epoch
+    curve: tuple[CurvePoint, ...]  # of the epochs that ended
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Judged:
+    """Tables of a network: images of a class (row) that were taken for a class (column)."""
+
     val_KK: Tensor
     test_KK: Tensor
 
@@ -83,14 +94,15 @@ def tune(
     check: Callable[[], None] = keep_going,
     on_epoch: Callable[[CurvePoint], None] = lambda point: None,
     device: torch.device = CPU,
-) -> Tuned:
+) -> Learned:
     """Train `network` and leave it as it was after its best epoch: most validation images right.
 
-    Of equal epochs the latest is taken: it learned at a lower rate. Test images are read once, by that network.
-    For `key`, `check` and `on_epoch` see `fit`.
+    Of equal epochs the latest is taken: it learned at a lower rate. For 0 epochs, `key`, `check` and `on_epoch` see
+    `fit`.
 
     Raises:
         TrainingError: the loss of an epoch is not finite.
+        OutOfTime: `check` raised it before an epoch had ended.
     """
     best = _Best(network)
 
@@ -98,23 +110,30 @@ def tune(
         best.see(point)
         on_epoch(point)
 
-    fitted = fit(
-        network,
-        dataset,
-        search_space,
-        recipe,
-        key=key,
-        evaluate_on=dataset.validation,
-        evaluate_at=range(1, recipe.epochs + 1),
-        check=check,
-        on_epoch=after,
-        device=device,
-    )
+    try:
+        fit(
+            network,
+            dataset,
+            search_space,
+            recipe,
+            key=key,
+            evaluate_on=dataset.validation,
+            evaluate_at=range(1, recipe.epochs + 1),
+            check=check,
+            on_epoch=after,
+            device=device,
+        )
+    except OutOfTime:
+        if not best.curve:
+            raise
     network.load_state_dict(best.state)
+    return Learned(best_epoch=best.epoch, val_correct=best.correct, curve=tuple(best.curve))
+
+
+def judge(network: nn.Module, dataset: ImageDataset, search_space: SearchSpace, device: torch.device = CPU) -> Judged:
+    """Ask a network about validation and test images: once, when it is chosen."""
     batches, classes = ImageBatches(dataset, search_space, device), len(dataset.class_names)
-    return Tuned(
-        best_epoch=best.epoch,
-        curve=fitted.curve,
+    return Judged(
         val_KK=confusion(network, batches, dataset.validation, classes),
         test_KK=confusion(network, batches, dataset.test, classes),
     )
@@ -125,12 +144,13 @@ class _Best:
 
     def __init__(self, network: nn.Module) -> None:
         self._network = network
-        self._correct = -1
-        self.epoch = 0
+        self.correct, self.epoch = -1, 0
         self.state: dict[str, Tensor] = {}
+        self.curve: list[CurvePoint] = []
 
     def see(self, point: CurvePoint) -> None:
         assert point.val_correct is not None
-        if point.val_correct >= self._correct:
-            self._correct, self.epoch = point.val_correct, point.epoch
+        self.curve.append(point)
+        if point.val_correct >= self.correct:
+            self.correct, self.epoch = point.val_correct, point.epoch
             self.state = {name: tensor.clone() for name, tensor in self._network.state_dict().items()}

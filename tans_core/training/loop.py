@@ -18,6 +18,7 @@ from tans_core.errors import TrainingError
 from tans_core.records import CurvePoint, ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches, epoch_plan
+from tans_core.training.head import Head, closed_form_head, near_copies, put_head
 from tans_core.training.recipe import Recipe
 
 CPU = torch.device("cpu")
@@ -64,6 +65,9 @@ def fit(
 ) -> Fitted:
     """Train `network` in place on the training part; batch norm is re-estimated before it returns.
 
+    Of 0 epochs it gets a classifier in closed form. The curve then has one point, of epoch 0, and its loss is that of
+    the images held out one by one.
+
     Args:
         recipe: its `mirror` decided.
         key: every random number comes from it.
@@ -78,11 +82,17 @@ def fit(
     batches = ImageBatches(dataset, search_space, device)
     train_N = dataset.train[: recipe.max_train_images]
     starts = steps_of(len(train_N), recipe.batch_size)
-    optimiser = _optimiser(network, recipe)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _one_cycle(recipe.epochs * len(starts), recipe.warmup))
+    optimiser = sgd(network, recipe.peak_lr, recipe.momentum, recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(recipe.epochs * len(starts), recipe.warmup))
     curve: list[CurvePoint] = []
     correct_K: tuple[int, ...] = ()
     total_K: tuple[int, ...] = ()
+    if recipe.epochs == 0:
+        head = fit_head(network, dataset, search_space, batches, train_N, recipe.batch_size, key)
+        correct_K, total_K = evaluate(network, batches, evaluate_on, len(dataset.class_names))
+        curve.append(CurvePoint(0, head.held_out_loss, sum(correct_K), sum(total_K)))
+        if on_epoch is not None:
+            on_epoch(curve[-1])
     for epoch in range(1, recipe.epochs + 1):
         network.train()
         order_N, shift_N2, mirror_N = epoch_plan(
@@ -112,6 +122,49 @@ def fit(
         if on_epoch is not None:
             on_epoch(curve[-1])
     return Fitted(tuple(curve), correct_K, total_K)
+
+
+def fit_head(
+    network: nn.Module,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    batches: ImageBatches,
+    train_N: Tensor,
+    batch_size: int,
+    key: str,
+) -> Head:
+    """Give `network` the classifier that suits its features of the images `train_N` best, in closed form; in place.
+
+    Batch norm keeps its statistics, or takes those of the images where images held out are judged better by them.
+
+    Raises:
+        TrainingError: a feature is not finite.
+    """
+    labels_N = dataset.labels[train_N]
+    copies = near_copies(dataset.images[train_N], labels_N)
+
+    def fitted() -> Head:
+        network.eval()
+        with torch.inference_mode():
+            features = [
+                search_space.features(network, batches.plain(index_B.to(batches.device))).double().cpu()
+                for index_B in train_N.split(EVALUATION_BATCH)
+            ]
+        features_ND = torch.cat(features)
+        if not torch.isfinite(features_ND).all():
+            raise TrainingError(f"features of {dataset.name} are not finite: the network's weights are of no use")
+        return closed_form_head(features_ND, labels_N, len(dataset.class_names), copies)
+
+    as_it_was = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    head = fitted()
+    reestimate_batch_norm(network, batches, train_N, batch_size, key)
+    of_images = fitted()
+    if of_images.held_out_loss < head.held_out_loss - 1e-6:  # rounding is no reason
+        head = of_images
+    else:
+        network.load_state_dict(as_it_was)
+    put_head(network, head)
+    return head
 
 
 def steps_of(images: int, batch_size: int) -> range:
@@ -161,22 +214,22 @@ def confusion(network: nn.Module, batches: ImageBatches, index_N: Tensor, classe
     return count.reshape(classes, classes)
 
 
-def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+def sgd(network: nn.Module, peak_lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:
     """SGD with Nesterov momentum; norms and biases do not decay."""
     matrices = [parameter for parameter in network.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in network.parameters() if parameter.ndim <= 1]
     return torch.optim.SGD(
         [
-            {"params": matrices, "weight_decay": recipe.weight_decay},
+            {"params": matrices, "weight_decay": weight_decay},
             {"params": vectors, "weight_decay": 0.0},
         ],
-        lr=recipe.peak_lr,
-        momentum=recipe.momentum,
+        lr=peak_lr,
+        momentum=momentum,
         nesterov=True,
     )
 
 
-def _one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
+def one_cycle(steps: int, warmup: float) -> Callable[[int], float]:
     """The rate's factor at a step: rises over the warm-up, then falls to zero along a cosine."""
     rising = max(1, round(steps * warmup))
 

@@ -12,6 +12,9 @@ import pytest
 
 from benchmarks import meta_test, pool, reading, soak
 from benchmarks.soak import End, Notes, Sample
+from benchmarks.starter_weights import Judged
+from benchmarks.starter_weights import summary_of as starter_summary
+from benchmarks.training import engine
 from pipeline.growing.build_zoo import BuildSummary
 from tans_core.records import Row
 from tests.trials_report import Report
@@ -279,3 +282,43 @@ def test_the_report_tells_each_scenario_by_what_was_seen_and_keeps_those_of_earl
     ]
     assert lines[0].startswith("passed") and lines[0].endswith("e1 it holds: status 0")
     assert [line.partition(" ")[0] for line in lines] == ["passed", "failed", "failed", "written"]
+
+
+# --- the training loop beside a bare one and a tutorial's -----------------------------------------------
+
+
+def test_engine_ratios_are_of_one_round_and_medians_over_rounds():
+    """A machine that halves its speed between rounds changes no ratio; one slow turn of one side counts for nothing."""
+    fast = engine.Round(network="small", engine=200, bare=200, tutorial=50)
+    slow = engine.Round(network="small", engine=90, bare=100, tutorial=25)
+    disturbed = engine.Round(network="small", engine=100, bare=100, tutorial=1)
+    large = [engine.Round(network="large", engine=81, bare=100, tutorial=81)] * 3
+    said = engine.summary([fast, *large, slow, disturbed])
+    assert said["engine_networks"]["small"] == {"images_per_s": 100, "vs_bare": 1, "vs_tutorial": 4}
+    assert said["engine_vs_bare_ratio"] == pytest.approx(0.9)  # of 1 and 0.81
+    assert said["engine_vs_tutorial_ratio"] == pytest.approx(2)  # of 4 and 1
+    assert said["engine_rounds"] == 3
+
+
+def test_steps_that_warm_up_are_not_counted():
+    began = [0.0, 10.0, 20.0, 30.0, 30.5, 31.0]
+    assert engine._per_second(began, batch_size=32) == 64
+
+
+def test_starter_weights_are_compared_on_the_datasets_that_all_sides_were_judged_on():
+    accuracies = {  # of two datasets; the third is judged on one side alone
+        ("starter", "smallest"): {"a": 0.7, "b": 0.5, "c": 0.9},
+        ("lite0", "smallest"): {"a": 0.6, "b": 0.5},
+        ("starter", "random"): {"a": 0.8, "b": 0.4},
+        ("lite0", "random"): {"a": 0.9, "b": 0.5},
+    }
+    judged = [
+        Judged(start, network, dataset, accuracy)
+        for (start, network), found in accuracies.items()
+        for dataset, accuracy in found.items()
+    ]
+    summary = starter_summary(judged)
+    assert summary["datasets"] == 2
+    assert (summary["starter_smallest"], summary["lite0_smallest"]) == pytest.approx((60, 55))
+    assert summary["gain_smallest_points"] == pytest.approx(5)
+    assert summary["gain_random_points"] == pytest.approx(-10)

@@ -202,3 +202,16 @@ def test_ray_starts_without_shared_memory_and_without_its_dashboard(monkeypatch,
         assert ray.get(ray.put(np.ones(10**7))).sum() == 10**7
         RayPool({}, None, workers=1, gpus_per_worker=0.0).close()  # type: ignore[arg-type]
     assert "Ray's dashboard did not come up" in capsys.readouterr().err
+
+
+@pytest.mark.ray
+def test_a_file_of_the_users_that_shadows_ours_on_a_worker_is_named_in_one_line(tmp_path, monkeypatch):
+    """The driver is past its imports when the workers begin theirs."""
+    (tmp_path / "pipeline.py").write_text("raise RuntimeError('mine')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(PoolError) as refused, ray_session(None, cpus=1):
+        RayPool({}, None, workers=1, gpus_per_worker=0.0)  # type: ignore[arg-type]
+    assert str(refused.value).startswith(
+        f"{tmp_path / 'pipeline.py'} on a worker shadows the pipeline that tans needs (RuntimeError: mine): rename it"
+    )
+    assert "\n" not in str(refused.value)

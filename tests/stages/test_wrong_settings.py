@@ -70,7 +70,7 @@ WRONG = {
     "latency-table --search-space ofa-lite --image-size 65 --out t.json": "multiples of 32, got 65",
     f"{SEARCH} --zoo other?": "was learned over the zoo",
     f"{SEARCH} --json .": "--json . cannot be written",
-    f"{TUNE} --epochs 0": "epochs must be at least 1, got 0",
+    f"{TUNE} --epochs -1": "epochs must be at least 0, got -1",
     f"{TUNE} --seed -1": "--seed must be a whole",
     f"{TUNE} --row nothing": "no row 'nothing'",
     f"{TUNE} --row ": "no row ''",

@@ -105,7 +105,7 @@ def test_every_epoch_has_an_order_of_its_own():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
         ({"batch_size": 1}, "the batch size must be at least 2, which batch norm needs, got 1"),
         ({"peak_lr": 0.0}, "the learning rate must be above 0 and finite, got 0.0"),
         ({"peak_lr": math.nan}, "the learning rate must be above 0 and finite, got nan"),

@@ -1,5 +1,7 @@
 """From which weights a training starts, and on which images it is judged: worked out by hand in the toy world."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from tans_core.errors import WeightsError
 from tans_core.evaluation.starts import run_from
 from tans_core.training.augment import ImageBatches
-from tans_core.training.fine_tune import STARTS, transfer, tune
+from tans_core.training.fine_tune import STARTS, OutOfTime, judge, transfer, tune
 from tans_core.training.loop import CPU, confusion, evaluate, fit
 from tans_core.training.recipe import Recipe
 from tans_core.training.standalone import train_pair
@@ -116,14 +118,35 @@ def test_batch_norm_is_re_estimated_before_an_evaluation():
     assert network.norm.running_mean.tolist() == pytest.approx([130.0] * 3)
 
 
+class Rectified(ToyNetwork):
+    """What is below 0 after the norm is lost; of all pictures, where the norm's mean is that of others."""
+
+    def pooled(self, images):
+        return super().pooled(images).relu()
+
+
+@pytest.mark.parametrize(("mean", "kept"), [(100.0, True), (200.0, False)])
+def test_a_closed_form_keeps_the_statistics_of_batch_norm_unless_those_of_the_images_tell_more(mean, kept):
+    """Pictures are 100 and 160: with a mean of 200 all are 0 after the norm, with 100 they are 0 and above."""
+    data, network = pictures(), Rectified(1.0)
+    network.norm.running_mean.fill_(mean)
+    tuned = tune(network, data, SPACE, replace(STILL, epochs=0), key="key")
+    assert network.norm.running_mean.tolist() == pytest.approx([mean if kept else 130.0] * 3)
+    assert network.body.item() == 1.0 and tuned.best_epoch == 0 and len(tuned.curve) == 1
+    tables = judge(network, data, SPACE)
+    assert tables.test_KK.diagonal().tolist() == list(TEST_TOTAL)  # training and test say that bright is 1
+    assert (tuned.val_correct, tuned.curve[0].val_correct) == (0, 0)  # validation says the opposite
+
+
 def test_fine_tuning_keeps_the_epoch_that_is_best_in_validation_and_reads_test_for_it_alone():
     """The row says what validation says; training unlearns it: test is best at the end, validation before."""
     data, network = pictures(), ToyNetwork(-1.0)
     tuned = tune(network, data, SPACE, TURNING, key="key")
     right = [point.val_correct for point in tuned.curve]
     assert right[0] == 7 and right[-1] == 0
-    assert 1 <= tuned.best_epoch < 8 and tuned.val_KK.diagonal().tolist() == [3, 4]
-    assert tuned.test_KK.tolist() == [[0, 2], [5, 0]]
+    assert 1 <= tuned.best_epoch < 8 and tuned.val_correct == 7
+    tables = judge(network, data, SPACE)
+    assert tables.val_KK.tolist() == [[3, 0], [0, 4]] and tables.test_KK.tolist() == [[0, 2], [5, 0]]
     correct, _ = evaluate(network, ImageBatches(data, SPACE, CPU), data.validation, 2)
     assert correct == (3, 4)  # the network is that of the best epoch
 
@@ -133,6 +156,24 @@ def test_of_epochs_equally_good_in_validation_the_latest_is_kept():
     tuned = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key")
     best = [point.epoch for point in tuned.curve if point.val_correct == 7]
     assert len(best) > 1 and tuned.best_epoch == best[-1]
+
+
+def test_a_fine_tuning_that_is_out_of_time_keeps_what_was_best_so_far():
+    data, network, steps = pictures(), ToyNetwork(-1.0), []
+
+    def check() -> None:
+        steps.append(1)
+        if len(steps) > 2 * 3:  # three epochs of two steps
+            raise OutOfTime
+
+    whole = tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key")
+    cut = tune(network, data, SPACE, TURNING, key="key", check=check)
+    assert cut.curve == whole.curve[:3] and cut.val_correct == 7
+    assert cut.best_epoch == max(point.epoch for point in cut.curve if point.val_correct == 7)
+    correct, _ = evaluate(network, ImageBatches(data, SPACE, CPU), data.validation, 2)
+    assert correct == (3, 4)
+    with pytest.raises(OutOfTime):
+        tune(ToyNetwork(-1.0), data, SPACE, TURNING, key="key", check=check)  # before an epoch has ended
 
 
 def test_each_epoch_is_told_as_it_ends():

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -228,11 +229,12 @@ def test_e22_a_build_whose_readers_went_away_goes_on(tmp_path):
     assert Zoo.open(tmp_path / "zoo").row_count() == 2
 
 
-def test_a_zoo_with_starting_weights_of_its_own_is_verified_with_them(tmp_path, capfd):
+def test_an_older_zoo_that_keeps_no_starting_weights_is_verified_with_those_it_was_begun_from(tmp_path, capfd):
     state = make_search_space("ofa-lite").supernet.state_dict()
     save_file({name: value + 0.001 * value for name, value in state.items()}, tmp_path / "mine.safetensors")
     zoo = str(tmp_path / "zoo")
     _build(zoo, init=tmp_path / "mine.safetensors", pairs=1)
+    shutil.rmtree(tmp_path / "zoo" / "supernets")
     verify = ["zoo", "verify", "--zoo", zoo, "--retrain", "1"]
     assert run(verify) == 2
     assert "give the --init it was begun with" in capfd.readouterr().err

@@ -1,9 +1,12 @@
 """Fine-tuning as a stage: from which weights, on which pictures, what is kept, and what is said of it."""
 
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,12 +15,14 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from pipeline.cli import run
 from pipeline.network.fine_tune import fine_tune
+from pipeline.network.predict import predict
 from pipeline.pools import InlinePool
 from pipeline.reading.read import read_dataset
 from pipeline.running.threads import usable_cpus
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.describe import describe
 from tans_core.errors import ConfigError, DatasetError
+from tans_core.exported import load
 from tans_core.search_space import make_search_space
 from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, evaluate
@@ -119,6 +124,62 @@ def test_the_counts_are_those_of_the_network_that_was_written(tuned, zoo, sides)
     batches = ImageBatches(dataset, space, CPU)
     assert evaluate(network, batches, dataset.validation, 2) == (said.val_correct_by_class, said.val_total_by_class)
     assert evaluate(network, batches, dataset.test, 2) == (said.test_correct_by_class, said.test_total_by_class)
+
+
+def test_no_epochs_leave_the_rows_body_as_it_is_and_fit_a_classifier_to_it(zoo, key, lines, tmp_path, capfd):
+    """Lines across and along are told apart by the row's features as they come; drawn, a classifier guesses."""
+    out, summary = tmp_path / "network", tmp_path / "summary.json"
+    flags = ["--row", key, "--out", str(out), "--epochs", "0", "--image-size", "96", "--json", str(summary)]
+    assert run(["fine-tune", lines, "--zoo", zoo.uri, *flags]) == 0
+    assert "in validation, by a classifier in closed form, 96 px; written to" in capfd.readouterr().out
+    body, row = _weights(out), zoo.load_weights(zoo.snapshot().rows[0])
+    same = {name for name in row if not name.startswith("classifier.") and torch.equal(body[name], row[name])}
+    moved = {name for name in row if not name.startswith("classifier.")} - same
+    assert all("running_" in name or "num_batches" in name for name in moved)  # statistics of batch norm at most
+    found = json.loads(summary.read_text())
+    assert (found["epochs"], found["best_epoch"], found["recipe"]["epochs"]) == (0, 0, 0)
+    assert found["val_accuracy_by_epoch"] == [found["val_accuracy"]] and len(found["train_loss_by_epoch"]) == 1
+    assert tuple(map(sum, found["test_confusion"])) == tuple(found["test_total_by_class"])
+    assert found["test_accuracy"] > 0.9 and found["train_loss_by_epoch"][0] < 0.5 < math.log(2)
+    pictures = sorted((Path(lines.removeprefix("folder:")) / "across").iterdir())[:8]
+    answers = predict(out, pictures).predictions
+    assert sum(answer.class_name == "across" for answer in answers) >= 7
+    dataset, outside = read_dataset(lines, 96), load(out)  # pictures of 64 px: enlarged here and there alike
+    for path, ours in zip(dataset.paths.decode().split("\0"), dataset.images.expand(-1, 3, -1, -1), strict=True):
+        assert np.array_equal(outside.read(Path(lines.removeprefix("folder:")) / path), ours.numpy())
+
+
+def ticking(jump_after: int | None = None):
+    """A clock that goes on by a second each time it is read, and by a day once, where it is told so."""
+    readings = itertools.count(1)
+    return lambda: (now := next(readings)) + (86400 if jump_after is not None and now > jump_after else 0)
+
+
+def test_minutes_choose_epochs_and_size_and_these_repeat_the_network(zoo, key, sides, tmp_path):
+    timed = fine_tune(sides, zoo.uri, key, tmp_path / "timed", minutes=1.2, batch_size=8, clock=ticking())
+    assert timed.minutes == 1.2 and timed.wall_s <= 72
+    instant, trained = timed.tried
+    assert (instant.image_size, instant.epochs, instant.best_epoch) == (64, 0, 0)
+    assert trained.image_size == 64 and trained.epochs == trained.ended >= 5
+    best = max(timed.tried, key=lambda each: (each.val_accuracy, each.epochs))
+    assert (timed.image_size, timed.epochs, timed.best_epoch) == (best.image_size, best.epochs, best.best_epoch)
+    again = fine_tune(sides, zoo.uri, key, tmp_path / "again", best.epochs, image_size=64, batch_size=8)
+    assert (again.tried[0].val_accuracy, again.best_epoch) == (best.val_accuracy, best.best_epoch)
+    one, other = ((tmp_path / name / "weights.safetensors").read_bytes() for name in ("timed", "again"))
+    assert one == other
+
+
+def test_minutes_that_are_up_end_the_training_and_what_was_best_is_kept(zoo, key, sides, tmp_path):
+    """The clock jumps some epochs after the twenty readings that the first answer takes; an epoch is two."""
+    cut = fine_tune(sides, zoo.uri, key, tmp_path / "cut", minutes=2, batch_size=8, clock=ticking(jump_after=24))
+    instant, trained = cut.tried
+    assert instant.epochs == 0 and trained.ended < trained.epochs
+    assert len(cut.val_accuracy_by_epoch) == (trained.ended if cut.epochs else 1)
+
+
+def test_minutes_too_few_for_an_epoch_give_a_classifier_in_closed_form(zoo, key, sides, tmp_path):
+    said = fine_tune(sides, zoo.uri, key, tmp_path, minutes=1e-9)
+    assert (said.epochs, said.best_epoch, said.image_size, len(said.tried)) == (0, 0, 64, 1)
 
 
 def test_equal_arguments_give_equal_weights_and_another_seed_others(tuned, zoo, key, sides, tmp_path):
@@ -240,7 +301,11 @@ def test_a_row_that_is_ambiguous_creates_nothing(world_zoo, sides, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"epochs": -1}, "epochs must be at least 0, got -1"),
+        ({"minutes": 0.0}, "--minutes must be above 0, got 0"),
+        ({"minutes": math.nan}, "--minutes must be above 0, got nan"),
+        ({"minutes": 1.0, "epochs": 3}, "--minutes chooses epochs and image size: leave out"),
+        ({"minutes": 1.0, "image_size": 64}, "--minutes chooses epochs and image size: leave out"),
         ({"lr": -1.0}, "learning rate must be above 0 and finite, got -1"),
         ({"batch_size": 1}, "batch size must be at least 2"),
         ({"image_size": 50}, "--image-size must be a multiple of 32, got 50"),

@@ -1,4 +1,4 @@
-"""Cut the starter datasets out of the shared collection: `python -m benchmarks.cut_starter DATA`.
+"""Cut the starter datasets out of the collection: `python -m benchmarks.collection.cut_starter DATA`.
 
 So many images a dataset as stay small, classes in their share, chosen by the hash of their bytes. Only datasets whose
 licences allow it beside a permissive project; none of GPL.
@@ -19,7 +19,7 @@ NAMES = [
     *("clipart-themes", "clipart-symbols"),
 ]
 IMAGES, BYTES = 400, 330_000
-TARGET = Path(__file__).resolve().parents[1] / "tans_core" / "datasets" / "starter"
+TARGET = Path(__file__).resolve().parents[2] / "tans_core" / "datasets" / "starter"
 
 
 def cut(table: pa.Table) -> pa.Table:
