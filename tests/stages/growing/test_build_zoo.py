@@ -300,7 +300,7 @@ def test_latency_of_a_device_and_memory_may_be_the_costs_of_a_build_and_are_said
     costs, file = ("latency", "memory"), tmp_path / "table.json"
     built = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1], costs=costs, latency_table=file)
     assert built.costs == costs and 0 <= built.hypervolume_mean <= 1
-    assert "latency is that of a telephone, 1 images at once, which is not this one" in capsys.readouterr().err
+    assert "latency is that of a telephone, one image at once, which is not this one" in capsys.readouterr().err
     store = Zoo.open(str(tmp_path / "zoo"))
     (given,) = [event.payload["given"] for event in store.journal.events() if event.kind == "start"]
     assert (given["costs"], given["latency_table"]) == (["latency", "memory"], str(file))
