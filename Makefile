@@ -6,7 +6,7 @@ DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
 .PHONY: setup lock demo test trials mutants soak check format collection data starter-weights clean
-.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency
 
 setup: .venv/.ready
 
@@ -78,12 +78,20 @@ bench-reading: setup data
 bench-recipe: setup data
 	$(BIN)/python -m benchmarks.recipe --data $(DATA)
 
+# Does 16-bit storage change an answer? Trains 24 networks: some ten minutes.
+bench-storage: setup data
+	$(BIN)/python -m benchmarks.storage --data $(DATA)
+
+# Errors of predicted latencies on this machine, which should do nothing else meanwhile.
+bench-latency: setup
+	$(BIN)/python -m benchmarks.latency
+
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz
 
-# The starting weights that come with the package: 25 minutes on two quiet cores, resumable.
+# The starting weights that come with the package, and what they gain: 40 minutes on one quiet core, resumable.
 starter-weights: setup
-	$(BIN)/python -m benchmarks.starter_weights
+	$(BIN)/python -m benchmarks.starter_weights --data $(DATA)
 
 # What you computed (runs/) stays.
 clean:

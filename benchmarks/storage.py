@@ -1,8 +1,8 @@
 """Does 16-bit storage change an answer? Trained networks of `meta-train` datasets, stored in 32 and in 16 bits.
 
-Each dataset is given one random network, trained by the recipe of the `laptop` preset (or fewer epochs of it); or
-rows of an older zoo are taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in
-bfloat16 (vectors in 32 bits always), read back, and asked for the class of each validation image.
+Each dataset is given one random network, trained by the recipe of the `laptop` preset (or fewer epochs of it); or rows
+of an older zoo are taken, which were stored in 32 bits. Each network is stored in 32 bits, in float16 and in bfloat16
+(vectors in 32 bits always), read back, and asked for the class of each validation image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, EVALUATION_BATCH
-from tans_core.training.standalone import train_pair
+from tans_core.training.standalone import CHANGED_AT_MOST, train_pair
 from tans_core.training.weights import STORED, decode_weights, encode_weights, load_into
 
 NETWORKS, SEED = 24, 0
@@ -106,6 +106,7 @@ def _taken(trained: Trained, data: bytes, search_space: SearchSpace) -> Tensor:
 def summary(networks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Bytes against 32 bits, changed predictions, and drift of validation accuracy in points.
 
+    A network of which more than `CHANGED_AT_MOST` answers would change counts as stored in 32 bits, as pairs are.
     `drift_points_mean` is the mean over networks of the distance between the two accuracies, whichever is the higher;
     `drift_points_signed` lets those below and above make up for each other.
 
@@ -114,14 +115,18 @@ def summary(networks: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """
 
     def of(dtype: str) -> dict[str, Any]:
-        ratios = [each["bytes"][dtype] / each["bytes"]["float32"] for each in networks]
+        kept = [dtype if each["changed"][dtype] <= CHANGED_AT_MOST else "float32" for each in networks]
+        each_kept = list(zip(networks, kept, strict=True))
+        ratios = [each["bytes"][its] / each["bytes"]["float32"] for each, its in each_kept]
         drifts = [
-            100 * (each["val_correct"][dtype] - each["val_correct"]["float32"]) / each["val_total"] for each in networks
+            100 * (each["val_correct"][its] - each["val_correct"]["float32"]) / each["val_total"]
+            for each, its in each_kept
         ]
         return {
             "bytes_row_ratio": sum(ratios) / len(ratios),
-            "changed_predictions_max": max(each["changed"][dtype] for each in networks),
-            "changed_predictions": sum(each["changed"][dtype] for each in networks),
+            "stored_in_32_bits": kept.count("float32"),
+            "changed_predictions_max": max(each["changed"][its] for each, its in each_kept),
+            "changed_predictions": sum(each["changed"][its] for each, its in each_kept),
             "drift_points_mean": sum(map(abs, drifts)) / len(drifts),
             "drift_points_signed": sum(drifts) / len(drifts),
         }

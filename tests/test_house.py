@@ -152,6 +152,12 @@ def test_every_module_has_a_name_that_says_something():
     assert not [path for path in MODULES if path.stem in ("utils", "util", "helpers", "common", "misc")]
 
 
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest imports them by their bare names: of two it can collect one."""
+    names = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert not [name for name, count in names.items() if count > 1]
+
+
 def test_no_star_imports():
     stars = [
         f"{path.relative_to(ROOT)}:{node.lineno}"

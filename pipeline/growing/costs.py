@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline.running.output import percent, shown
 from pipeline.running.progress import say
 from pipeline.zoo import Zoo
-from pipeline.zoo.latency import device_name, table_of
+from pipeline.zoo.latency import at_once, device_name, table_of
 from tans_core.acquisition.hypervolume import CostScale
 from tans_core.errors import ConfigError
 from tans_core.records import ZooSettings
@@ -34,7 +34,7 @@ def cost_scale(
     kept = Zoo.open(zoo).latency_tables() if Zoo.exists(zoo) else ()
     table = table_of(latency_table, kept, settings)
     if table is not None:
-        of = f"{shown(table.setting.device)}, {table.setting.batch} images at once"
+        of = f"{shown(table.setting.device)}, {at_once(table.setting.batch)}"
         beside = "" if table.setting.device == device_name() else ", which is not this one"
         say(
             f"latency is that of {of}{beside}: predicted, on networks that its table had not seen to within "

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.running.output import percent, shown
 from pipeline.running.progress import say
 from pipeline.zoo import Zoo
-from pipeline.zoo.latency import device_name, row_latencies, table_of
+from pipeline.zoo.latency import at_once, device_name, row_latencies, table_of
 from tans_core.records import Row
 from tans_core.retrieval.constraints import RowCosts
 from tans_core.search_space import make_search_space
@@ -44,7 +44,7 @@ class PricedRows:
     def say_where_latencies_are_from(self) -> None:
         """On standard error: of another device, predicted, or not there at all."""
         if (self.device, self.batch) != (device_name(), 1):
-            say(f"latencies are of {shown(self.device)}, {self.batch} images at once: as the table that was given")
+            say(f"latencies are of {shown(self.device)}, {at_once(self.batch)}: as the table that was given")
         if self.error is not None and (predicted := int(self.predicted_R.sum())):
             median, most = map(percent, self.error)
             say(

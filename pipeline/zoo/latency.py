@@ -46,6 +46,11 @@ def device_name(device: torch.device = CPU, threads: int = 1) -> str:
     return f"cpu: {model}, {threads} thread{'s' if threads > 1 else ''}"
 
 
+def at_once(batch: int) -> str:
+    """A batch size in words."""
+    return "one image at once" if batch == 1 else f"{batch} images at once"
+
+
 def measure_latency(network: nn.Module, key: str, image_size: int) -> Latency:
     """Time single images through `network`, one thread, batch norm in eval mode."""
     network.eval()

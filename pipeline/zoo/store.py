@@ -26,6 +26,7 @@ import pyarrow as pa
 from torch import Tensor
 
 from pipeline.running.files import write_new, write_whole
+from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
 from pipeline.zoo.journal import Journal
@@ -193,11 +194,14 @@ class Zoo:
     def latency_tables(self) -> tuple[LatencyTable, ...]:
         """Those of its search space and image size, one a device, batch size and number of threads.
 
-        Raises:
-            ConfigError: a file that is no latency table lies among them.
+        A file among them that is no table, or one of a newer tans, is said and left out.
         """
-        tables = [read_table(path) for path in sorted((self._folder / TABLES).glob("*.json"))]
-        kept = self.settings
+        tables, kept = [], self.settings
+        for path in sorted((self._folder / TABLES).glob("*.json")):
+            try:
+                tables.append(read_table(path))
+            except ConfigError as error:
+                say(f"left out: {error}")
         return tuple(table for table in tables if table.setting.is_for(kept.search_space, kept.width, kept.image_size))
 
     @property

@@ -11,7 +11,7 @@ from tans_core.search_space.space import SearchSpace
 Init = Path | str | None
 
 WORDS = {  # what `init` may say instead of a file; the first is the start of a new zoo
-    "ofa-lite": ("lite0", "starter", "imagenet", "random"),
+    "ofa-lite": ("starter", "lite0", "imagenet", "random"),
     "ofa-mbv3": ("random",),
 }
 

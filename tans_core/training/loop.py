@@ -204,14 +204,17 @@ def evaluate(
 
 def confusion(network: nn.Module, batches: ImageBatches, index_N: Tensor, classes: int) -> Tensor:
     """How many of the images `index_N` of each class (row) were taken for each class (column), int64 (K, K)."""
-    network.eval()
-    count = torch.zeros(classes * classes, dtype=torch.int64)
-    with torch.inference_mode():
-        for index_B in index_N.split(EVALUATION_BATCH):
-            index_B = index_B.to(batches.device)
-            taken_B = network(batches.plain(index_B)).argmax(dim=1)
-            count += (batches.labels_N[index_B] * classes + taken_B).cpu().bincount(minlength=classes * classes)
+    labels_N = batches.labels_N[index_N.to(batches.device)].cpu()
+    count = (labels_N * classes + taken(network, batches, index_N)).bincount(minlength=classes * classes)
     return count.reshape(classes, classes)
+
+
+def taken(network: nn.Module, batches: ImageBatches, index_N: Tensor) -> Tensor:
+    """The class that each of the images `index_N` is taken for, int64 (N,), on the CPU."""
+    network.eval()
+    with torch.inference_mode():
+        parts = [network(batches.plain(index_B.to(batches.device))) for index_B in index_N.split(EVALUATION_BATCH)]
+        return torch.cat([logits.argmax(dim=1) for logits in parts]).cpu()
 
 
 def sgd(network: nn.Module, peak_lr: float, momentum: float, weight_decay: float) -> torch.optim.SGD:

@@ -115,6 +115,9 @@ class Pretraining:
     Args:
         teacher: frozen, in eval mode; features (N, D) of images normalised by (x - 127) / 128.
         seed: every random number comes from it.
+
+    Raises:
+        ConfigError: the pool has too few images for one batch of every worker.
     """
 
     def __init__(
@@ -130,6 +133,11 @@ class Pretraining:
         self._space, self._pool, self._config = search_space, pool, config
         self._key, self._worker, self._device = f"pretrain/{seed}", worker, device
         self.steps = math.ceil(config.steps / worker.workers)
+        if len(pool.images.train) < config.batch_size * worker.workers:
+            raise ConfigError(
+                f"{len(pool.images.train)} training images are no batch of {config.batch_size} for each of "
+                f"{worker.workers} workers: give a smaller --batch-size"
+            )
         self._batches = ImageBatches(pool.images, search_space, device)
         self._own_NK = pool.own_classes.to(device)
         self._teacher = to_device(teacher, device)
@@ -207,7 +215,7 @@ class Pretraining:
         """Indices and augmented images of this step; the workers share the images of an epoch among them."""
         pool, config = self._pool.images, self._config
         size, workers = config.batch_size, self._worker.workers
-        batches = max(1, len(pool.train) // (size * workers))
+        batches = len(pool.train) // (size * workers)
         epoch, place = divmod(self.step, batches)
         if self._plan is None or self._plan[0] != epoch:
             generator = seeded(self._key, f"epoch {epoch}")

@@ -13,12 +13,13 @@ from tans_core.errors import TrainingError
 from tans_core.records import Costs, ImageDataset, PairIdentity, Seconds, TrainedPair, content_hash
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
-from tans_core.training.loop import CPU, evaluate, fit, keep_going, seeded, to_device
+from tans_core.training.loop import CPU, evaluate, fit, keep_going, seeded, taken, to_device
 from tans_core.training.recipe import Recipe
 from tans_core.training.weights import STORED, decode_weights, encode_weights, load_into
 
 CURVE_EPOCHS = (1, 2, 5, 10)
 NOISE_IMAGES = 8
+CHANGED_AT_MOST = 1  # validation answers that storing a network may change
 
 
 def noise_batch(image_size: int) -> Tensor:
@@ -45,6 +46,9 @@ def train_pair(
 
     What is told of the pair is told of the weights as they are stored: they are encoded first, and read back.
 
+    Args:
+        weights_dtype: of matrices. Where storing them so changes more than one validation answer it is "float32".
+
     Raises:
         TrainingError: the loss or a weight is not finite, or `check` gave up.
         InvalidTopology: the identity's topology is no network of the search space.
@@ -67,10 +71,9 @@ def train_pair(
     )
     trained = time.monotonic()
     _refuse_not_finite(network)
-    weights = encode_weights(network.state_dict(), weights_dtype)
-    load_into(network, decode_weights(weights))
-    encoded = time.monotonic()
     batches = ImageBatches(dataset, search_space, device)
+    weights, weights_dtype = stored(network, weights_dtype, lambda: taken(network, batches, dataset.validation))
+    encoded = time.monotonic()
     validation = evaluate(network, batches, dataset.validation, classes)
     test = evaluate(network, batches, dataset.test, classes)
     response = _response(network, search_space, dataset.image_size, device)
@@ -89,6 +92,25 @@ def train_pair(
     )
     seconds = Seconds(train=trained - began, evaluate=evaluated - encoded, write=encoded - trained)
     return pair, seconds
+
+
+def stored(network: nn.Module, dtype: str, answers: Callable[[], Tensor]) -> tuple[bytes, str]:
+    """Weights as bytes, and their dtype; the network is left as it is read back from them.
+
+    Args:
+        dtype: see `encode_weights`.
+        answers: of the network as it is then; where more than `CHANGED_AT_MOST` change, it is stored in "float32".
+    """
+    exact = encode_weights(network.state_dict())
+    if dtype == "float32":
+        return exact, dtype
+    before = answers()
+    narrow = encode_weights(network.state_dict(), dtype)
+    load_into(network, decode_weights(narrow))
+    if int((answers() != before).sum()) <= CHANGED_AT_MOST:
+        return narrow, dtype
+    load_into(network, decode_weights(exact))
+    return exact, "float32"
 
 
 def _response(network: nn.Module, search_space: SearchSpace, image_size: int, device: torch.device) -> Tensor:

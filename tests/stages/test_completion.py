@@ -40,7 +40,7 @@ def test_bash_completes_commands_flags_choices_and_files(tmp_path, capfd):
         assert done.returncode == 0, done.stderr
         return set(done.stdout.splitlines())
 
-    assert completed("tans pre") == {"predict"}
+    assert completed("tans pred") == {"predict"}
     assert completed("tans ") >= {"datasets", "build-zoo", "meta-train", "search", "fine-tune", "predict", "zoo"}
     assert completed("tans zoo ") >= {"show", "verify"}
     assert "--max-params" in completed("tans search --max")

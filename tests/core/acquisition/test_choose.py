@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import closing
 
 import pytest
 import torch
@@ -303,3 +304,11 @@ def test_e25_a_bound_that_cannot_be_worked_out_makes_a_random_choice_that_says_s
     choice = chooser.propose(12, [])
     chooser.close()
     assert choice is not None and choice.chosen_by == "random" and "gives nothing" in choice.reason
+
+
+def test_a_reason_names_the_costs_that_the_build_was_asked_for():
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64, ("memory", "flops")), seed=0)
+    with closing(chooser):
+        choices = run(chooser, LARGE, range(16), [])
+    (*_, last) = [choice.reason for choice in choices if choice.chosen_by == "hypervolume"]
+    assert "(memory) and " in last and "(FLOPs)" in last

@@ -1,12 +1,15 @@
 """Supernets as files: what goes in comes out to the last bit, and what is not whole or of another kind is refused."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
-from tans_core.errors import ConfigError
-from tans_core.search_space import make_search_space
+from tans_core.datasets.sources.parquet import STARTER as STARTER_DATASETS
+from tans_core.errors import ConfigError, WeightsError
+from tans_core.search_space import make_search_space, ofa_lite
 from tans_core.search_space.supernet_file import (
     SeenDataset,
     SupernetCard,
@@ -116,7 +119,7 @@ def test_words_say_where_to_begin(lite0):
 @pytest.mark.parametrize(
     ("space", "word", "message"),
     [
-        ("ofa-lite", "imagnet", "no starting weights and no file 'imagnet': choose lite0"),
+        ("ofa-lite", "imagnet", "no starting weights and no file 'imagnet': choose starter"),
         ("ofa-mbv3", "lite0", "ofa-mbv3 has no starting weights 'lite0': choose random, or a file"),
         ("ofa-lite", "no/such/file.safetensors", "no/such/file.safetensors is no file"),
     ],
@@ -134,3 +137,18 @@ def test_a_pretrained_supernet_of_ofa_mbv3_is_read(tmp_path):
     assert make_search_space("ofa-mbv3", init=tmp_path / "mbv3.safetensors").supernet_hash == card.hash
     with pytest.raises(ConfigError, match=r"of width 1, and ofa-mbv3 of width 1\.2 was asked for"):
         make_search_space("ofa-mbv3", width=1.2, init=tmp_path / "mbv3.safetensors")
+
+
+def test_the_package_brings_weights_pretrained_on_its_own_datasets_but_the_demos_query(tmp_path, monkeypatch):
+    space = make_search_space("ofa-lite", init="starter")
+    assert space.supernet_hash == ofa_lite.STARTER_HASH and ofa_lite.STARTER.stat().st_size < 9_000_000
+    _, card = read_supernet(ofa_lite.STARTER)
+    assert card is not None and card.begun_from == make_search_space("ofa-lite").supernet_hash
+    brought = {path.stem for path in STARTER_DATASETS.glob("*.parquet")}
+    assert {each.name for each in card.datasets} == brought - {"optical-digits"}
+    assert all(each.licence for each in card.datasets)
+    judged = json.loads((Path(__file__).parents[3] / "benchmarks/results/starter-weights.json").read_text())
+    assert judged["card"]["hash"] == ofa_lite.STARTER_HASH
+    monkeypatch.setattr(ofa_lite, "STARTER_HASH", "0" * 32)
+    with pytest.raises(WeightsError, match=r"are not the starting weights 0000.* that tans brings: install it again"):
+        make_search_space("ofa-lite", init="starter")

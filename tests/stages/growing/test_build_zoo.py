@@ -16,9 +16,12 @@ import pipeline.pools
 from pipeline.cli import run
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
+from pipeline.zoo.latency import write_table
+from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
 from tans_core.records import DescribeJob
 from tans_core.search_space import make_search_space
+from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
 
 SPECS = ["starter:lfw-faces", "starter:ground-textures"]
 
@@ -279,3 +282,29 @@ def test_e23_exit_status_and_message(tmp_path, monkeypatch, capfd, arguments, st
     assert run(arguments) == status
     captured = capfd.readouterr()
     assert message in captured.err and captured.out == "" and "Traceback" not in captured.err
+
+
+def test_latency_of_a_device_and_memory_may_be_the_costs_of_a_build_and_are_said(tmp_path, capsys):
+    space = make_search_space("ofa-lite")
+    table = LatencyTable(
+        setting=Setting(device="a telephone", batch=1, search_space="ofa-lite", width=1.0, image_size=32),
+        layout=space.layout,
+        parts=PartTimes(stem_ms=1.0, head_ms=0.0, class_ms=0.0, block_ms_BVV=torch.ones(21, 4, 4).double()),
+        slope=1.0,
+        intercept_ms=0.0,
+        unseen=30,
+        error_median=0.02,
+        error_p95=0.06,
+    )
+    write_table(tmp_path / "table.json", table)
+    costs, file = ("latency", "memory"), tmp_path / "table.json"
+    built = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1], costs=costs, latency_table=file)
+    assert built.costs == costs and 0 <= built.hypervolume_mean <= 1
+    assert "latency is that of a telephone, one image at once, which is not this one" in capsys.readouterr().err
+    store = Zoo.open(str(tmp_path / "zoo"))
+    (given,) = [event.payload["given"] for event in store.journal.events() if event.kind == "start"]
+    assert (given["costs"], given["latency_table"]) == (["latency", "memory"], str(file))
+    scale = CostScale(space, 32, costs, table)
+    assert built.hypervolume_mean == hypervolume_mean(list(store.datasets().values()), store.snapshot().rows, scale)
+    again = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1])
+    assert again.costs == ("params", "flops")

@@ -16,6 +16,7 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.verify import zoo_search_space
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.search_space import make_search_space
+from tans_core.search_space.ofa_lite import STARTER, STARTER_HASH
 from tans_core.search_space.supernet_file import read_supernet
 from tans_core.training.pretrain import PretrainConfig
 
@@ -26,8 +27,12 @@ ARGUMENTS = {"image_size": 32, "config": CONFIG, "seed": 3}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    out = tmp_path_factory.mktemp("pretrained") / "new" / "mine.safetensors"
-    return out, pretrain(SPECS, out, **ARGUMENTS)
+    from mlflow import MlflowClient
+
+    folder = tmp_path_factory.mktemp("pretrained")
+    out, uri = folder / "new" / "mine.safetensors", f"sqlite:///{folder / 'mlflow.db'}"
+    MlflowClient(uri).create_experiment("tans")  # a new store takes longer than a run of this length waits for it
+    return out, pretrain(SPECS, out, mlflow_uri=uri, **ARGUMENTS)
 
 
 def test_a_supernet_and_its_curve_are_written_and_nothing_else(made):
@@ -39,6 +44,21 @@ def test_a_supernet_and_its_curve_are_written_and_nothing_else(made):
     last = said["curve"][-1]
     assert (last["smallest"], last["random"], last["largest"]) == (summary.smallest, summary.random, summary.largest)
     assert last["minutes"] == pytest.approx(summary.wall_s / 60)
+
+
+def test_the_curve_is_a_run_of_mlflow(made):
+    from mlflow import MlflowClient
+
+    out, summary = made
+    client = MlflowClient(f"sqlite:///{out.parents[1] / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("tans").experiment_id])  # type: ignore[union-attr]
+    assert (run.info.status, run.data.params["batch_size"], run.data.params["begun_from"]) == (
+        "FINISHED",
+        "8",
+        summary.begun_from,
+    )
+    curve = client.get_metric_history(run.info.run_id, "validation/smallest")
+    assert [point.step for point in curve] == [4, 5] and curve[-1].value == summary.smallest
 
 
 def test_the_card_says_what_the_supernet_is_and_saw(made):
@@ -170,6 +190,13 @@ def test_a_zoo_whose_starting_weights_were_lost_or_changed_says_so(made, tmp_pat
         build_zoo(zoo, SPECS, pairs=2, preset_name="smoke", workers=0)
     assert run(["zoo", "verify", "--zoo", zoo]) == 0  # its rows have weights of their own
     assert zoo_search_space(store, made[0]).supernet_hash == made[1].hash
+
+
+def test_a_new_zoo_begins_from_the_weights_that_come_with_tans_and_keeps_them(tmp_path):
+    """A later tans may bring others."""
+    build_zoo(str(tmp_path / "zoo"), SPECS, pairs=1, preset_name="smoke", workers=0)
+    store = Zoo.open(str(tmp_path / "zoo"))
+    assert store.settings.supernet == STARTER_HASH and store.start_file.read_bytes() == STARTER.read_bytes()
 
 
 def test_a_zoo_of_weights_that_a_package_brings_keeps_no_copy(tmp_path):

@@ -237,7 +237,7 @@ def test_a_table_that_is_named_may_be_of_another_device_which_is_said(house, tmp
     asked = ["search", spec, "--zoo", zoo, "--space", str(space), "--latency-table", str(tmp_path / "table.json")]
     assert run([*asked, "--max-latency-ms", "60", "--top", "15"]) == 0
     said = capfd.readouterr()
-    assert "latencies are of another device, 1 images at once" in said.err
+    assert "latencies are of another device, one image at once" in said.err
     found = search(*house, top=15, latency_table=tmp_path / "table.json")
     timed = [entry for entry in found.entries if not entry.latency_predicted]
     assert [entry.latency_ms for entry in timed] == [0.1]  # the one that was timed there

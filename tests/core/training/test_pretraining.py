@@ -166,7 +166,7 @@ def test_the_largest_comes_first_every_few_steps_and_the_smallest_always(unbroke
 def test_workers_share_an_epochs_images_and_train_one_supernet(space, pool, teacher):
     """Two workers in two threads, whose gradients meet at a barrier."""
     config = replace(CONFIG, steps=4, largest_every=100)
-    met, meeting = [[], []], Barrier(2)
+    met, meeting = [[], []], Barrier(2, timeout=300)
 
     def averaging(rank):
         def average(tensors):
@@ -191,6 +191,11 @@ def test_workers_share_an_epochs_images_and_train_one_supernet(space, pool, teac
     begun = space.supernet.state_dict()["first_conv.conv.weight"]
     assert not torch.equal(ours["supernet.first_conv.conv.weight"], begun)
     _same(ours, theirs)
+
+
+def test_a_pool_that_gives_no_batch_to_each_worker_is_refused(space, pool, teacher):
+    with pytest.raises(ConfigError, match="30 training images are no batch of 8 for each of 4 workers"):
+        Pretraining(space, pool, teacher, CONFIG, 5, Worker(3, 4))
 
 
 def test_a_crop_is_the_part_of_the_picture_that_was_asked_for():
