@@ -23,7 +23,7 @@ def tracking_name(text: str) -> str:
     name, so that different texts keep different names.
     """
     parts = [part for part in re.sub(r"[^\w\-. :/]", "_", text).split("/") if part not in ("", ".")]
-    name = "/".join("__" if part == ".." else part for part in parts)
+    name = re.sub(r"^\.\.", "__", "/".join("__" if part == ".." else part for part in parts))  # no way upwards
     if name == text and 0 < len(name) <= _NAME_LENGTH:
         return name
     mark = content_hash(text.encode(errors="surrogatepass"))[:8]

@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.growing.build_zoo import build_zoo
@@ -170,6 +170,9 @@ def test_e18_any_dataset_name_may_stand_in_a_metric(store: str):
 
 @settings(deadline=None)
 @given(text=st.text(max_size=400))
+@example("..0")
+@example("../a")
+@example("a/../..b/")
 def test_e18_names_are_those_mlflow_takes(store: str, text: str):
     import mlflow.utils.validation as mlflow_rules
 
