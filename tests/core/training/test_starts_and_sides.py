@@ -46,6 +46,12 @@ def test_a_pairs_test_counts_are_those_of_the_test_images_and_its_validation_cou
     assert (trained.costs.params, trained.costs.flops) == (11, 22)
 
 
+def test_a_pairs_curve_is_taken_on_validation_images():
+    trained, _ = train_pair(identity(replace(STILL, epochs=2)), pictures(), SPACE)
+    of_validation = (sum(START["val"]), sum(VAL_TOTAL))
+    assert [(point.val_correct, point.val_total) for point in trained.curve] == [of_validation, of_validation]
+
+
 class NarrowSpace(ToySpace):
     """Starting weights that 16 bits cannot hold: 1.0004 speaks for class 1 and 1.0002 for 0; rounded, both are 1."""
 
