@@ -23,7 +23,7 @@ UV = Path(sys.executable).with_name("uv")
 def wheel(tmp_path_factory) -> Path:
     """Built from a copy, because building writes beside the sources."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in ("pyproject.toml", "requirements.in", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "requirements.in", "README.md", "LICENSE", "tans.py"):
         shutil.copy(ROOT / name, source)
     for name in ("tans_core", "pipeline"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -52,7 +52,7 @@ def test_the_wheel_holds_every_file_of_the_packages(wheel: Path):
         for path in (ROOT / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert held == files
+    assert held == files | {"tans.py"}  # the way in
     assert sum(name.endswith(".parquet") for name in held) >= 14
 
 
