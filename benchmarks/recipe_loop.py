@@ -6,8 +6,6 @@ of `tans_core/training/loop.py` to the last bit, which a test holds.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +17,11 @@ from tans_core.records import ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches, epoch_plan
 from tans_core.training.head import closed_form_head, near_copies, put_head
-from tans_core.training.loop import CPU, fit_head, reestimate_batch_norm, seeded, steps_of
+from tans_core.training.loop import CPU, fit_head, one_cycle, reestimate_batch_norm, seeded, steps_of
+from tans_core.training.recipe import Recipe
 
 MOST_TRAIN = 256  # images that are learned
+WARM_UP = Recipe().warmup
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -74,7 +74,7 @@ def train(
     if candidate.head != "drawn" and candidate.norm != "chosen":
         _fit_head(network, dataset, search_space, batches, train_N, candidate.head == "batch")
     optimiser = _optimiser(network, candidate, rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(candidate.epochs * len(starts)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, one_cycle(candidate.epochs * len(starts), WARM_UP))
     mean: dict[str, Tensor] = {}
     drawn = np.random.default_rng(seeded(key, "mixup").initial_seed())
     for epoch in range(1, candidate.epochs + 1):
@@ -111,17 +111,6 @@ def train(
         reestimate_batch_norm(network, batches, train_N, 32, key)
     if candidate.refit:
         _fit_head(network, dataset, search_space, batches, train_N, False)
-
-
-def one_cycle(steps: int) -> Callable[[int], float]:
-    rising = max(1, round(steps * 0.25))
-
-    def factor(step: int) -> float:
-        if step < rising:
-            return (step + 1) / rising
-        return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-    return factor
 
 
 def _fit_head(network, dataset, search_space, batches, train_N, training: bool) -> None:

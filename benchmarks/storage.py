@@ -27,7 +27,7 @@ from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
-from tans_core.training.loop import CPU, EVALUATION_BATCH
+from tans_core.training.loop import CPU, taken, to_device
 from tans_core.training.standalone import CHANGED_AT_MOST, train_pair
 from tans_core.training.weights import STORED, decode_weights, encode_weights, load_into
 
@@ -96,11 +96,8 @@ def _taken(trained: Trained, data: bytes, search_space: SearchSpace) -> Tensor:
     dataset, architecture = trained.dataset, search_space.architecture(trained.topology)
     network = search_space.random_subnet(architecture, len(dataset.class_names), torch.Generator().manual_seed(0))
     load_into(network, decode_weights(data))
-    network.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     batches = ImageBatches(dataset, search_space, CPU)
-    with torch.inference_mode():
-        parts = dataset.validation.split(EVALUATION_BATCH)
-        return torch.cat([network(batches.plain(index_B)).argmax(dim=1) for index_B in parts])
+    return taken(to_device(network, CPU), batches, dataset.validation)
 
 
 def summary(networks: Sequence[dict[str, Any]]) -> dict[str, Any]:
