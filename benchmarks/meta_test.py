@@ -9,21 +9,18 @@ Every run is kept in a file of lines: the same command goes on where it was stop
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import multiprocessing
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.machine import write
+from benchmarks.runs import best_in_validation, half_width, interval, kept, mean, run_missing
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.network.load_network import find_row
-from pipeline.running.progress import say
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
@@ -39,7 +36,6 @@ PAIRS, IMAGE_SIZE, FROZEN_SIZE = 80, 64, 96
 RATES = (0.015, 0.04)
 SEEDS = (0, 1, 2)
 SIDES = (("retrieved", 5), ("start", 5), ("random", 5), ("random", 15))
-T_95 = {2: 4.303, 7: 2.365}  # Student's t, two-sided 95 %, by degrees of freedom
 
 
 @dataclass(frozen=True, order=True)
@@ -54,14 +50,18 @@ class Task:
     seed: int
 
 
-def fine_tune(task: Task, zoo: str, mirror: bool) -> dict[str, Any]:
-    """Run one task on one thread; counts on validation and test."""
+def fine_tune(task: Task, zoo: str, mirror: Mapping[str, bool]) -> dict[str, Any]:
+    """Run one task on one thread; counts on validation and test.
+
+    Args:
+        mirror: whether the pictures of a SPEC may be mirrored.
+    """
     torch.set_num_threads(1)
     store = Zoo.open(zoo)
     row = find_row(store, task.row)
     search_space = zoo_search_space(store)
     dataset = open_dataset(task.spec, IMAGE_SIZE)
-    recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror)
+    recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror[task.spec])
     run = run_from(
         task.start,
         search_space,
@@ -109,26 +109,14 @@ def main() -> None:
         for rate in RATES
     ]
     lines = given.out / "meta-test.jsonl"
-    done = _read(lines)
-    missing = [task for task in tasks if task not in done]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.workers, mp_context=context) as pool, lines.open("a") as file:
-        waiting = {pool.submit(fine_tune, task, zoo, mirror[task.spec]): task for task in missing}
-        for number, future in enumerate(as_completed(waiting), start=1):
-            result = future.result()
-            file.write(json.dumps(result) + "\n")
-            file.flush()
-            done[waiting[future]] = result
-            say(f"{number} of {len(missing)}: {result['dataset']} {result['start']} {result['epochs']} epochs")
+    done = kept(lines, Task)
+    run = partial(fine_tune, zoo=zoo, mirror=mirror)
+    run_missing(
+        tasks, done, lines, given.workers, run, lambda run: f"{run['dataset']} {run['start']} {run['epochs']} epochs"
+    )
     frozen = dict(map(frozen_ridge, specs))
-    beside = {"frozen_ridge_mean": _mean(list(frozen.values())), "frozen_ridge": frozen, "frozen_size": FROZEN_SIZE}
+    beside = {"frozen_ridge_mean": mean(list(frozen.values())), "frozen_ridge": frozen, "frozen_size": FROZEN_SIZE}
     write(given.out / "meta-test.json", {**summary([done[task] for task in tasks]), **beside})
-
-
-def _read(lines: Path) -> dict[Task, dict[str, Any]]:
-    fields = Task.__dataclass_fields__
-    results = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    return {Task(**{name: result[name] for name in fields}): result for result in results}
 
 
 def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -140,11 +128,7 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Args:
         results: of every dataset, side, rate and seed.
     """
-    chosen: dict[tuple[str, str, int, int], dict[str, Any]] = {}
-    for result in results:
-        place = (result["dataset"], result["start"], result["epochs"], result["seed"])
-        if place not in chosen or result["val_correct"] > chosen[place]["val_correct"]:
-            chosen[place] = result
+    chosen = best_in_validation(results, ("dataset", "start", "epochs", "seed"))
     names = sorted({result["dataset"] for result in results})
 
     def accuracy(name: str, start: str, epochs: int, seed: int) -> float:
@@ -152,7 +136,7 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         return 100 * run["test_correct"] / run["test_total"]
 
     def side(start: str, epochs: int) -> float:
-        return _mean([accuracy(name, start, epochs, seed) for name in names for seed in SEEDS])
+        return mean([accuracy(name, start, epochs, seed) for name in names for seed in SEEDS])
 
     by_dataset = {}
     for name in names:
@@ -165,9 +149,9 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
                 f"{start}_{epochs}_epochs": [accuracy(name, start, epochs, seed) for seed in SEEDS]
                 for start, epochs in SIDES
             },
-            "retrieved_over_start_points": _mean(gains),
-            "retrieved_over_start_interval": _interval(gains),
-            "below_start_beyond_interval": _mean(gains) + _half_width(gains) < 0,
+            "retrieved_over_start_points": mean(gains),
+            "retrieved_over_start_interval": interval(gains),
+            "below_start_beyond_interval": mean(gains) + half_width(gains) < 0,
         }
     gains = [each["retrieved_over_start_points"] for each in by_dataset.values()]
     return {
@@ -175,26 +159,12 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "start_5_epochs_mean": side("start", 5),
         "random_5_epochs_mean": side("random", 5),
         "random_15_epochs_mean": side("random", 15),
-        "retrieved_over_start_points": _mean(gains),
-        "retrieved_over_start_interval": _interval(gains),
+        "retrieved_over_start_points": mean(gains),
+        "retrieved_over_start_interval": interval(gains),
         "seeds": SEEDS,
         "rates": RATES,
         "datasets": by_dataset,
     }
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean, by Student's t."""
-    spread = torch.tensor(values, dtype=torch.float64).std().item()
-    return T_95[len(values) - 1] * spread / math.sqrt(len(values))
-
-
-def _interval(values: Sequence[float]) -> tuple[float, float]:
-    return (_mean(values) - _half_width(values), _mean(values) + _half_width(values))
 
 
 if __name__ == "__main__":

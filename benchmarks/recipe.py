@@ -10,12 +10,8 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
-import math
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +21,7 @@ from torch import Tensor, nn
 
 from benchmarks.machine import write
 from benchmarks.recipe_loop import BASE, MOST_TRAIN, Candidate, train
-from pipeline.running.progress import say
+from benchmarks.runs import best_in_validation, interval, kept, mean, run_missing
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
 from tans_core.records import ImageDataset
@@ -49,7 +45,6 @@ MOST_JUDGED = 500  # pictures of test, and of training beyond those learned
 ROW_OF = "emoji-objects"  # where the row that some runs start from was trained, by the recipe as it was
 SEEDS = (0,)
 STARTS = ("smallest", "row")  # the smallest subnet: of Lite0, and trained on another source
-T_95 = {1: 12.706, 2: 4.303, 5: 2.571}  # Student's t, two-sided 95 %, by degrees of freedom
 
 
 CANDIDATES = (
@@ -182,29 +177,24 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     Args:
         results: of every candidate, dataset, start and seed; of some candidates more than one rate.
     """
-    chosen: dict[tuple[str, str, str, int], dict[str, Any]] = {}
-    for result in results:
-        place = (result["candidate"], result["dataset"], result["start"], result["seed"])
-        if place not in chosen or result["val_correct"] > chosen[place]["val_correct"]:
-            chosen[place] = result
+    chosen = best_in_validation(results, ("candidate", "dataset", "start", "seed"))
     datasets = sorted({result["dataset"] for result in results})
 
-    def mean(name: str, measure: Callable[[dict[str, Any]], float], dataset: str | None, start: str | None) -> float:
+    def mean_of(name: str, measure: Callable[[dict[str, Any]], float], dataset: str | None, start: str | None) -> float:
         found = [
             measure(result)
             for place, result in chosen.items()
             if place[0] == name and dataset in (None, place[1]) and start in (None, place[2])
         ]
-        return sum(found) / len(found)
+        return mean(found)
 
     def side(name: str, start: str | None) -> dict[str, Any]:
-        gains = [mean(name, _percent, each, start) - mean(BASE.name, _percent, each, start) for each in datasets]
-        middle, half = sum(gains) / len(gains), half_width(gains)
+        gains = [mean_of(name, _percent, each, start) - mean_of(BASE.name, _percent, each, start) for each in datasets]
         return {
-            "accuracy": sum(mean(name, _percent, each, start) for each in datasets) / len(datasets),
-            "over_base_points": middle,
-            "over_base_interval": (middle - half, middle + half),
-            "cost": mean(name, _seconds, None, start) / mean(BASE.name, _seconds, None, start),
+            "accuracy": mean([mean_of(name, _percent, each, start) for each in datasets]),
+            "over_base_points": mean(gains),
+            "over_base_interval": interval(gains),
+            "cost": mean_of(name, _seconds, None, start) / mean_of(BASE.name, _seconds, None, start),
         }
 
     names = dict.fromkeys(result["candidate"] for result in results)
@@ -218,7 +208,7 @@ def summary(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
             name: {"all": side(name, None)} | {start: side(name, start) for start in starts} for name in names
         },
         "by_dataset": {
-            name: {each: {start: mean(name, _percent, each, start) for start in starts} for each in datasets}
+            name: {each: {start: mean_of(name, _percent, each, start) for start in starts} for each in datasets}
             for name in names
         },
     }
@@ -232,12 +222,6 @@ def _seconds(result: dict[str, Any]) -> float:
     return result["cpu_s"]
 
 
-def half_width(values: Sequence[float]) -> float:
-    """Half of the 95 % interval of the mean, by Student's t."""
-    spread = torch.tensor(values, dtype=torch.float64).std().item()
-    return T_95[len(values) - 1] * spread / math.sqrt(len(values))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="the collection: meta-train/ is read")
@@ -246,22 +230,11 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     lines = given.out / "recipe.jsonl"
-    fields = Task.__dataclass_fields__
-    results = [json.loads(line) for line in lines.read_text().splitlines()] if lines.exists() else []
-    done = {Task(**{name: result[name] for name in fields}): result for result in results}
-    wanted = tasks(CANDIDATES)
-    missing = [task for task in wanted if task not in done]
-    if missing:
+    wanted, done = tasks(CANDIDATES), kept(lines, Task)
+    if not done.keys() >= set(wanted):
         _bench(given.data, given.out).row()  # once, before the workers begin
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(given.workers, mp_context=context) as pool, lines.open("a") as file:
-        waiting = {pool.submit(_run, task, given.data, given.out): task for task in missing}
-        for number, future in enumerate(as_completed(waiting), start=1):
-            task, result = waiting[future], future.result()
-            done[task] = result
-            file.write(json.dumps(result) + "\n")
-            file.flush()
-            say(f"{number} of {len(missing)}: {task.candidate}, {task.dataset}")
+    run = functools.partial(_run, data=given.data, out=given.out)
+    run_missing(wanted, done, lines, given.workers, run, lambda run: f"{run['candidate']}, {run['dataset']}")
     write(given.out / "recipe.json", summary(complete(done)))
 
 
