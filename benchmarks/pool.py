@@ -22,27 +22,29 @@ import torch
 from benchmarks.machine import write
 from pipeline.growing.build_zoo import BuildSummary, build_zoo
 from pipeline.zoo import Zoo
+from pipeline.zoo.verify import zoo_search_space
 from tans_core.datasets.opening import open_datasets
 from tans_core.records import PairIdentity, Row
-from tans_core.search_space import make_search_space
 from tans_core.training.standalone import train_pair
 
 RAYS_NICENESS = 15  # of its workers: what else runs on the machine treats both alike
 
 
-def bare_worker(specs: list[str], image_size: int, queue, out: Path) -> None:
-    """Train what the queue gives until it gives None."""
+def bare_worker(zoo: str, specs: list[str], image_size: int, queue, out: Path) -> None:
+    """Train what the queue gives, from the zoo's starting weights, until it gives None."""
     torch.set_num_threads(1)
     os.nice(RAYS_NICENESS)
     datasets = {dataset.fingerprint: dataset for dataset in open_datasets(specs, image_size)}
     search_space = None
     while (identity := queue.get()) is not None:
-        search_space = search_space or make_search_space(identity.search_space, identity.width)
+        search_space = search_space or zoo_search_space(Zoo.open(zoo))
         pair, _ = train_pair(identity, datasets[identity.fingerprint], search_space)
         (out / f"{identity.key}.safetensors").write_bytes(pair.weights)
 
 
-def bare_loop(specs: list[str], image_size: int, identities: list[PairIdentity], workers: int, out: Path) -> float:
+def bare_loop(
+    zoo: str, specs: list[str], image_size: int, identities: list[PairIdentity], workers: int, out: Path
+) -> float:
     """Seconds of the bare loop."""
     out.mkdir(parents=True)
     context = multiprocessing.get_context("spawn")
@@ -50,7 +52,7 @@ def bare_loop(specs: list[str], image_size: int, identities: list[PairIdentity],
     for identity in [*identities, *[None] * workers]:
         queue.put(identity)
     began = time.monotonic()
-    processes = [context.Process(target=bare_worker, args=(specs, image_size, queue, out)) for _ in range(workers)]
+    processes = [context.Process(target=bare_worker, args=(zoo, specs, image_size, queue, out)) for _ in range(workers)]
     for process in processes:
         process.start()
     for process in processes:
@@ -74,7 +76,7 @@ def main() -> None:
     specs = [f"parquet:{given.data}/meta-train/*.parquet"]
     built = build_zoo(str(zoo), specs, pairs=given.pairs, preset_name="laptop", workers=given.workers)
     rows = Zoo.open(str(zoo)).snapshot().rows
-    bare_s = bare_loop(specs, 64, [row.identity for row in rows], given.workers, bare)
+    bare_s = bare_loop(str(zoo), specs, 64, [row.identity for row in rows], given.workers, bare)
     write(given.out / "pool.json", summary(built, bare_s, rows))
 
 
