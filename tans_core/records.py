@@ -124,9 +124,6 @@ class DatasetRecord:
     image_hashes: bytes = b""  # as ImageDataset.image_hashes; empty: recorded before they were kept
 
 
-# --- networks -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A subnet of a search space, canonical: blocks beyond a stage's depth are 0."""
@@ -201,14 +198,15 @@ class PairIdentity:
     topology: tuple[int, ...]
     width: float
     image_size: int
-    mode: str  # "standalone"
-    recipe: dict[str, Any]  # asdict(Recipe), mirror decided
+    mode: str  # "standalone", or "from_supernet": cut out of its dataset's supernet
+    recipe: dict[str, Any]  # asdict(Recipe) or asdict(SupernetRecipe), mirror decided
     supernet: str  # hash of the starting weights
     seed: int
+    parent: str | None = None  # key of the row that it goes on from, part of the key where there is one
 
     @property
     def key(self) -> str:
-        return content_hash(canonical_json(asdict(self)))
+        return content_hash(canonical_json({name: value for name, value in asdict(self).items() if value is not None}))
 
 
 @dataclass(frozen=True, kw_only=True)
