@@ -36,7 +36,8 @@ from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
-from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
+from tans_core.jobs import Outcome
+from tans_core.records import Attempt, DatasetRecord, Row, ZooSettings, ZooSnapshot
 from tans_core.search_space.latency import LatencyTable
 
 _SETTINGS = "zoo.json"

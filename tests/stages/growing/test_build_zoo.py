@@ -19,7 +19,7 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.latency import write_table
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
-from tans_core.records import DescribeJob
+from tans_core.jobs import DescribeJob
 from tans_core.search_space import make_search_space
 from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
 

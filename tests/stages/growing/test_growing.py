@@ -8,7 +8,8 @@ from made_up import MadeUpPool
 
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
-from tans_core.records import Described, Failure, Job, Outcome, Row, Seconds
+from tans_core.jobs import Described, Failure, Job, Outcome
+from tans_core.records import Row, Seconds
 from tans_core.search_space import make_search_space
 
 FACES, TEXTURES = "starter:lfw-faces", "starter:ground-textures"
