@@ -124,6 +124,9 @@ class DatasetRecord:
     image_hashes: bytes = b""  # as ImageDataset.image_hashes; empty: recorded before they were kept
 
 
+# --- networks -----------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True, slots=True)
 class Architecture:
     """A subnet of a search space, canonical: blocks beyond a stage's depth are 0."""
