@@ -23,7 +23,7 @@ from pipeline.running.threads import one_thread
 from pipeline.space.meta_train import MetaTrainSummary, meta_train
 from pipeline.space.search import SearchResult, search
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.evaluation.fronts import front
 from tans_core.evaluation.starts import Run, run_from

@@ -29,7 +29,7 @@ from pipeline.running.files import write_new, write_whole
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
-from pipeline.zoo.journal import Journal
+from pipeline.zoo.history.journal import Journal
 from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock

@@ -166,7 +166,7 @@ def test_e4_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monke
 
 def test_e4_the_number_of_a_decision_is_never_used_twice(tmp_path, monkeypatch):
     """Killed between a commit of rows and the journal's: the rows know their decisions."""
-    monkeypatch.setattr("pipeline.zoo.journal.Journal.append", lambda *_: None)
+    monkeypatch.setattr("pipeline.zoo.history.journal.Journal.append", lambda *_: None)
     _build(tmp_path / "zoo", pairs=3)
     monkeypatch.undo()
     _build(tmp_path / "zoo", pairs=6)

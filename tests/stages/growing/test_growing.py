@@ -128,7 +128,9 @@ def test_a_pair_that_failed_for_good_is_left_after_a_restart_and_its_number_too(
         search_space, "sample", lambda count, random: members[torch.randint(len(members), (count,), generator=random)]
     )
     monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
-    monkeypatch.setattr("pipeline.zoo.verify.make_search_space", lambda *_: search_space)  # once the zoo is there
+    monkeypatch.setattr(
+        "pipeline.zoo.upkeep.verify.make_search_space", lambda *_: search_space
+    )  # once the zoo is there
     monkeypatch.setattr("pipeline.growing.workers.InlinePool", SecondFails)
     first = build(tmp_path / "zoo", FACES, pairs=3)
     assert (first.pairs, first.failures, first.exhausted) == (1, 1, True)

@@ -11,7 +11,7 @@ from zoo_examples import DATASETS, SETTINGS, new_zoo, outcome, weights_file
 
 from pipeline.network.load_network import load_network
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import verify_weights
+from pipeline.zoo.upkeep.verify import verify_weights
 from tans_core.errors import WeightsError, ZooError
 from tans_core.jobs import Job, Outcome
 from tans_core.records import Candidate, Choice, PairIdentity, TrainedPair
