@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.network.fine_tune import fine_tune
     from pipeline.network.latency_table import latency_table
     from pipeline.network.load_network import load_network
+    from pipeline.network.polish import polish
     from pipeline.network.predict import predict
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
@@ -29,6 +30,7 @@ __all__ = [
     "latency_table",
     "load_network",
     "meta_train",
+    "polish",
     "predict",
     "pretrain",
     "search",
@@ -46,6 +48,7 @@ _HOMES = {
     "latency_table": "pipeline.network.latency_table",
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
+    "polish": "pipeline.network.polish",
     "predict": "pipeline.network.predict",
     "pretrain": "pipeline.growing.pretrain",
     "search": "pipeline.space.search",

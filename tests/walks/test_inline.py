@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -154,6 +155,26 @@ def test_e7_reading_a_zoo_writes_nothing_into_it(house):
     assert content() == before
 
 
+def test_a_house_whose_pairs_are_cut_out_of_supernets(tmp_path):
+    zoo, datasets = str(tmp_path / "zoo"), ZOO_DATASETS[:3]
+    build = ["build-zoo", "--zoo", zoo, "--datasets", *datasets, "--workers", "0", "--preset", "smoke"]
+    assert run([*build, "--pairs", "9", "--pair-mode", "from_supernet", "--json", str(tmp_path / "build.json")]) == 0
+    built = json.loads((tmp_path / "build.json").read_text())
+    assert (built["pairs"], built["supernets"], built["pair_mode"]) == (9, 3, "from_supernet")
+    shown = show_zoo(zoo)
+    assert {row.mode for row in shown.rows} == {"from_supernet"} and shown.supernets == 3
+    verdict = verify_zoo(zoo, retrain=2)
+    assert (verdict.rows, verdict.retrained, verdict.problems) == (9, 2, ())
+    meta_train(zoo, tmp_path / "space")
+    found = search(QUERY, zoo, tmp_path / "space")
+    best = found.entries[0].key
+    assert load_network(zoo, best)(torch.zeros(2, 3, 32, 32)).shape[0] == 2
+    tuned = fine_tune(QUERY, zoo, best, tmp_path / "network", epochs=1)
+    assert tuned.start == "retrieved" and tuned.from_dataset == found.entries[0].dataset
+    Path(zoo).rename(tmp_path / "moved")
+    assert len(load_network(str(tmp_path / "moved"), best).state_dict()) > 100
+
+
 def test_the_journal_says_what_each_run_was(house):
     events = show_journal(str(house[0] / "zoo")).events
     kinds = [event.kind for event in events]
@@ -162,5 +183,5 @@ def test_the_journal_says_what_each_run_was(house):
     assert {"python", "tans", "torch", "ray", "ofa", "deltalake", "mlflow"} <= set(start["versions"])
     assert {"host", "cpus", "memory_bytes", "gpu"} <= set(start["machine"])
     assert start["given"]["datasets"] == ZOO_DATASETS and start["settings"]["seed"] == 0
-    assert "0 of 10 pairs there; 0 workers, hypervolume, preset smoke, seed 0" in events[0].words
+    assert "0 of 10 pairs there; 0 workers, hypervolume, standalone pairs, preset smoke, seed 0" in events[0].words
     assert next(event for event in events if event.kind == "stop").words.startswith("done: 10 pairs, 0 failures")
