@@ -204,12 +204,14 @@ class Growth:
             Candidate(job.fingerprint, job.identity.topology) for job in (*self._at_work.values(), *self._waiting)
         ]
         seconds = self._supernets.seconds_of_next_pairs() if self._pair_mode == "from_supernet" else None
-        began = time.perf_counter()
-        choice = None if seconds == {} else self._chooser.propose(self._next_decision, pending, seconds)
-        decision_ms = 1000 * (time.perf_counter() - began)
-        self._decision_ms.append(decision_ms)
-        self._exhausted = choice is None and not self._supernets.names
+        choice, decision_ms = None, 0.0
+        if seconds != {}:
+            began = time.perf_counter()
+            choice = self._chooser.propose(self._next_decision, pending, seconds)
+            decision_ms = 1000 * (time.perf_counter() - began)
+            self._decision_ms.append(decision_ms)
         if choice is None:
+            self._exhausted = not self._supernets.names
             return None
         self._next_decision += 1
         return self._job(_Retry(choice, self._pair_mode, 1), decision_ms)

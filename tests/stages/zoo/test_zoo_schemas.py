@@ -19,6 +19,7 @@ from pipeline.space.search import search
 from pipeline.zoo import Zoo
 from pipeline.zoo.show import show_zoo
 from pipeline.zoo.upkeep.verify import verify_zoo
+from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.errors import ZooError
 from tans_core.training.recipe import SupernetRecipe
 
@@ -53,7 +54,8 @@ def test_a_zoo_of_schema_1_is_read_and_verified_as_it_is(zoo: Path):
 
 
 def test_a_zoo_of_schema_1_is_searched(zoo: Path, tmp_path: Path):
-    meta_train(str(zoo), tmp_path / "space", epochs=1)
+    config = SpaceConfig(dim=32, hidden=16, steps=60, evaluate_every=30, validation_draws=2)
+    meta_train(str(zoo), tmp_path / "space", config=config)
     found = search("starter:mnist-digits", str(zoo), tmp_path / "space")
     assert {each.key for each in found.entries} == set(Zoo.open(str(zoo)).snapshot().row_by_key)
 

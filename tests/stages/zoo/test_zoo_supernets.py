@@ -38,11 +38,12 @@ def made(space):
     dataset = patterns(each=12)
     job = supernet_job_of(dataset, space)
     supernet = perform(job, dataset, space, WORKER, time.monotonic(), keep_going, CPU)
+    weights = supernet.trained.weights
     pairs = [
-        perform(cut_job_of(job, space, number), dataset, space, WORKER, 0.0, keep_going, CPU, supernet.trained.weights)
+        perform(cut_job_of(job, space, number), dataset, space, WORKER, time.monotonic(), keep_going, CPU, weights)
         for number in (0, 1)
     ]
-    return dataset, supernet, [replace(pair, job=replace(pair.job, deadline_s=60)) for pair in pairs]
+    return dataset, supernet, pairs
 
 
 @pytest.fixture
