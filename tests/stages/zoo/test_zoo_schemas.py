@@ -20,11 +20,10 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.show import show_zoo
 from pipeline.zoo.upkeep.verify import verify_zoo
 from tans_core.cross_modal.meta_training import SpaceConfig
-from tans_core.errors import ZooError
 from tans_core.training.recipe import SupernetRecipe
 
 ARCHIVE = Path(__file__).parent / "zoo_of_schema_1.tar.xz"
-SPECS = ["starter:lfw-faces", "starter:ground-textures"]
+SPECS = ["starter:lfw-faces", "starter:mnist-digits"]
 
 
 @pytest.fixture
@@ -56,7 +55,7 @@ def test_a_zoo_of_schema_1_is_read_and_verified_as_it_is(zoo: Path):
 def test_a_zoo_of_schema_1_is_searched(zoo: Path, tmp_path: Path):
     config = SpaceConfig(dim=32, hidden=16, steps=60, evaluate_every=30, validation_draws=2)
     meta_train(str(zoo), tmp_path / "space", config=config)
-    found = search("starter:mnist-digits", str(zoo), tmp_path / "space")
+    found = search("starter:ground-textures", str(zoo), tmp_path / "space")
     assert {each.key for each in found.entries} == set(Zoo.open(str(zoo)).snapshot().row_by_key)
 
 
@@ -85,10 +84,3 @@ def test_dying_while_it_is_raised_leaves_a_zoo_of_schema_1_that_can_be_raised(zo
     monkeypatch.undo()
     assert Zoo.open_to_grow(str(zoo)).supernets.all() == {}
     assert Zoo.open(str(zoo)).settings.schema == 2
-
-
-def test_a_newer_schema_is_refused(zoo: Path):
-    settings = json.loads((zoo / "zoo.json").read_text())
-    (zoo / "zoo.json").write_text(json.dumps({**settings, "schema": 3}))
-    with pytest.raises(ZooError, match="has schema 3, this version of tans reads schemas 1 to 2: install"):
-        Zoo.open(str(zoo))
