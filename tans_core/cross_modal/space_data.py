@@ -28,7 +28,8 @@ class SpaceData:
     test_accuracy_R: Tensor  # what a finished predictor is judged on, and read by nothing else
     topology_RT: Tensor
     response_RF: Tensor
-    names: tuple[str, ...]  # of the K datasets
+    fingerprints: tuple[str, ...]  # of the K datasets
+    names: tuple[str, ...]
     sources: tuple[str, ...]
     facts_KX: Tensor
     train: tuple[Tensor, ...]  # K times (N, D): features, of different N
@@ -47,6 +48,7 @@ class SpaceData:
             test_accuracy_R=self.test_accuracy_R[rows],
             topology_RT=self.topology_RT[rows],
             response_RF=self.response_RF[rows],
+            fingerprints=tuple(self.fingerprints[each] for each in kept),
             names=tuple(self.names[each] for each in kept),
             sources=tuple(self.sources[each] for each in kept),
             facts_KX=self.facts_KX[list(kept)],
@@ -79,6 +81,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         test_accuracy_R=torch.tensor([row.test_accuracy for row in rows]),
         topology_RT=torch.tensor([row.identity.topology for row in rows], dtype=torch.float32),
         response_RF=torch.stack([flat_response(row.response) for row in rows]),
+        fingerprints=tuple(order),
         names=tuple(each.name for each in datasets),
         sources=tuple(each.source for each in datasets),
         facts_KX=torch.stack(
