@@ -24,7 +24,7 @@ from pipeline.network.load_network import find_row
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import SearchResult, search
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.features import features_of, keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
 from tans_core.evaluation.starts import run_from

@@ -22,7 +22,7 @@ import torch
 from benchmarks.machine import write
 from pipeline.growing.build_zoo import BuildSummary, build_zoo
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.datasets.opening import open_datasets
 from tans_core.records import PairIdentity, Row
 from tans_core.training.standalone import train_pair

@@ -26,7 +26,7 @@ from benchmarks.machine import write
 from benchmarks.runs import Result, kept, mean, run_missing
 from pipeline.network.load_network import find_row
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.encoders import ARCHITECTURE, SpaceModel, SpaceShape
 from tans_core.cross_modal.features import stratified
 from tans_core.datasets.opening import open_dataset

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pipeline.space.search import search
     from pipeline.zoo.show import show_journal, show_zoo
     from pipeline.zoo.store import Zoo
-    from pipeline.zoo.verify import verify_zoo
+    from pipeline.zoo.upkeep.verify import verify_zoo
     from tans_core.evaluation.fronts import front
 
 __all__ = [
@@ -51,7 +51,7 @@ _HOMES = {
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",
-    "verify_zoo": "pipeline.zoo.verify",
+    "verify_zoo": "pipeline.zoo.upkeep.verify",
 }
 
 

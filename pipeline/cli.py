@@ -24,10 +24,9 @@ with named_shadows():
         predict,
         pretrain,
         search,
-        zoo_show,
-        zoo_verify,
     )
     from pipeline.commands.parsing import EXIT_HELP
+    from pipeline.commands.zoo import show, verify
     from pipeline.running.output import flush_streams, results, shown
     from pipeline.running.progress import say
     from pipeline.running.signals import Stopped, stop_on_signals
@@ -87,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add(commands)
     zoo = commands.add_parser("zoo", help="look at a zoo, or verify it", description="Look at a zoo, or verify it.")
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for each in (zoo_show, zoo_verify):
+    for each in (show, verify):
         each.add(parts)
     completion.add(commands, parser)
     return parser

@@ -25,7 +25,7 @@ from pipeline.space.answers import SearchEntry
 from pipeline.space.meta_train import MetaTrainSummary, meta_train
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.evaluation.fronts import front
 from tans_core.evaluation.starts import Run, run_from

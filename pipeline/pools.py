@@ -12,7 +12,8 @@ import torch
 
 from tans_core.cross_modal.describe import describe
 from tans_core.errors import TrainingError
-from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
+from tans_core.jobs import Described, DescribeJob, Failure, Job, Outcome
+from tans_core.records import ImageDataset, Seconds
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import CPU
 from tans_core.training.standalone import train_pair

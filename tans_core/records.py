@@ -201,39 +201,15 @@ class PairIdentity:
     topology: tuple[int, ...]
     width: float
     image_size: int
-    mode: str  # "standalone"
-    recipe: dict[str, Any]  # asdict(Recipe), mirror decided
+    mode: str  # "standalone", or "from_supernet": cut out of its dataset's supernet
+    recipe: dict[str, Any]  # asdict(Recipe) or asdict(SupernetRecipe), mirror decided
     supernet: str  # hash of the starting weights
     seed: int
+    parent: str | None = None  # key of the row that it goes on from, part of the key where there is one
 
     @property
     def key(self) -> str:
-        return content_hash(canonical_json(asdict(self)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A pair to be trained. `choice` says why; only `identity` may change what comes out."""
-
-    key: str
-    name: str  # for people: "wesnoth-units 3f9a"
-    identity: PairIdentity
-    attempt: Attempt
-    choice: Choice
-    deadline_s: float
-
-    @property
-    def fingerprint(self) -> str:
-        return self.identity.fingerprint
-
-
-@dataclass(frozen=True, kw_only=True)
-class DescribeJob:
-    """A dataset to be looked at before anything is trained on it."""
-
-    fingerprint: str
-    name: str
-    deadline_s: float
+        return content_hash(canonical_json({name: value for name, value in asdict(self).items() if value is not None}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,36 +257,6 @@ class TrainedPair:
     @property
     def val_total(self) -> int:
         return sum(self.val_total_by_class)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a job gave nothing. `kind` is the class of the error, for counting."""
-
-    kind: str
-    message: str
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Outcome:
-    """What a worker returns for a pair: exactly one of `trained` and `failure`."""
-
-    job: Job
-    worker: str
-    seconds: Seconds
-    trained: TrainedPair | None = None
-    failure: Failure | None = None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Described:
-    """What a worker returns for a dataset it looked at: exactly one of `record` and `failure`."""
-
-    job: DescribeJob
-    worker: str
-    seconds: Seconds
-    record: DatasetRecord | None = None
-    failure: Failure | None = None
 
 
 # --- the zoo as the core sees it ------------------------------------------------------------------

@@ -6,7 +6,8 @@ from dataclasses import asdict
 
 import torch
 
-from tans_core.records import Attempt, Candidate, Choice, ImageDataset, Job, PairIdentity
+from tans_core.jobs import Job
+from tans_core.records import Attempt, Candidate, Choice, ImageDataset, PairIdentity
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.recipe import Recipe
 

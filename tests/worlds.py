@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from tans_core.jobs import Job, Outcome
 from tans_core.records import (
     Attempt,
     Candidate,
@@ -24,8 +25,6 @@ from tans_core.records import (
     CurvePoint,
     DatasetRecord,
     Features,
-    Job,
-    Outcome,
     PairIdentity,
     Row,
     Seconds,

@@ -25,9 +25,9 @@ from pipeline.running.threads import one_thread
 from pipeline.tracking.names import checked_uri
 from pipeline.tracking.tracker import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo
+from pipeline.zoo.history.run_facts import journalled, without_secrets
 from pipeline.zoo.latency import device_name, measure_rows
-from pipeline.zoo.run_facts import journalled, without_secrets
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.acquisition.choose import check_chooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, check_costs, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetUnavailable

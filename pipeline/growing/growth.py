@@ -15,18 +15,8 @@ from pipeline.tracking.tracker import Tracker
 from pipeline.zoo import Zoo
 from tans_core.acquisition.choose import Chooser
 from tans_core.errors import PoolError
-from tans_core.records import (
-    Attempt,
-    Candidate,
-    Choice,
-    DatasetRecord,
-    Described,
-    Job,
-    Observation,
-    Outcome,
-    PairIdentity,
-    Row,
-)
+from tans_core.jobs import Described, Job, Outcome
+from tans_core.records import Attempt, Candidate, Choice, DatasetRecord, Observation, PairIdentity, Row
 from tans_core.training.recipe import Recipe
 
 FAILURES_IN_A_ROW = 5  # over at least two datasets, where there are two: then something is wrong with all of them

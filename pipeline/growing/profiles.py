@@ -10,7 +10,8 @@ from pipeline.running.progress import Progress, say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import Zoo
 from tans_core.errors import DatasetError, PoolError
-from tans_core.records import DatasetRecord, Described, DescribeJob, ImageDataset
+from tans_core.jobs import Described, DescribeJob
+from tans_core.records import DatasetRecord, ImageDataset
 
 
 def record_datasets(

@@ -21,7 +21,7 @@ from pipeline.running.progress import Progress, say
 from pipeline.running.result_folder import new_result
 from pipeline.running.threads import torch_threads
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
 from tans_core.evaluation.intervals import wilson

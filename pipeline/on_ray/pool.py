@@ -23,7 +23,8 @@ from pipeline.running.shadows import shadow_on_worker
 from pipeline.running.threads import usable_cpus
 from pipeline.running.waiting import Wait, machine_load
 from tans_core.errors import ConfigError, PoolError
-from tans_core.records import Described, DescribeJob, Failure, ImageDataset, Job, Outcome, Seconds
+from tans_core.jobs import Described, DescribeJob, Failure, Job, Outcome
+from tans_core.records import ImageDataset, Seconds
 from tans_core.search_space.space import SearchSpace
 
 UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost; grows with the load

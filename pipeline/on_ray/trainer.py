@@ -9,7 +9,8 @@ import ray
 import torch
 
 from pipeline.pools import perform
-from tans_core.records import Described, DescribeJob, ImageDataset, Job, Outcome
+from tans_core.jobs import Described, DescribeJob, Job, Outcome
+from tans_core.records import ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import keep_going
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pipeline.running.progress import Progress, say
 from pipeline.space.answers import BeforeTraining, Nearest
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.errors import ConfigError, TrainingError, WeightsError
 from tans_core.evaluation.noise import peeled
 from tans_core.records import ImageDataset, Row

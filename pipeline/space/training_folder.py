@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from pipeline.running.files import write_whole
-from pipeline.zoo.run_facts import run_facts
+from pipeline.zoo.history.run_facts import run_facts
 from tans_core.cross_modal.meta_training import SpaceState
 from tans_core.errors import ConfigError
 from tans_core.training.weights import decode_weights, encode_weights

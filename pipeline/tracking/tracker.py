@@ -25,7 +25,7 @@ from pipeline.tracking.names import checked_uri, sqlite_uri, tracking_name
 from tans_core.records import ZooSettings
 
 if TYPE_CHECKING:
-    from pipeline.zoo.journal import Journal
+    from pipeline.zoo.history.journal import Journal
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.zoo import Zoo
-from pipeline.zoo.journal_words import in_words
+from pipeline.zoo.history.journal_words import in_words
 from pipeline.zoo.latency import device_name, row_latencies, table_of
 from tans_core.records import DatasetRecord, Row, ZooSettings
 

@@ -29,14 +29,15 @@ from pipeline.running.files import write_new, write_whole
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest
 from pipeline.zoo import schema
-from pipeline.zoo.journal import Journal
+from pipeline.zoo.history.journal import Journal
 from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
-from tans_core.records import Attempt, DatasetRecord, Outcome, Row, ZooSettings, ZooSnapshot
+from tans_core.jobs import Outcome
+from tans_core.records import Attempt, DatasetRecord, Row, ZooSettings, ZooSnapshot
 from tans_core.search_space.latency import LatencyTable
 
 _SETTINGS = "zoo.json"

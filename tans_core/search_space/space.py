@@ -71,6 +71,21 @@ class SearchSpace(Protocol):
         """The same network from random weights (He), for baselines and for loading weights into."""
         ...
 
+    def elastic_copy(self) -> Any:
+        """The supernet as a module of its own to be trained: `activate` says which of its networks it is.
+
+        As a network it gives penultimate features; its parameters and their names are the supernet's.
+        """
+        ...
+
+    def activate(self, supernet: Any, architecture: Architecture) -> None:
+        """Make a supernet of this space the network of that architecture."""
+        ...
+
+    def cut_from(self, supernet: Any) -> nn.Module:
+        """The network that a supernet of this space is set to, sharing no memory with it; it gives what that gives."""
+        ...
+
     def start_file(self) -> bytes | None:
         """The starting weights as a file that `init` takes; None where a package or the seed gives them again."""
         ...

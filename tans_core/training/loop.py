@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from tans_core.records import CurvePoint, ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches, epoch_plan
 from tans_core.training.head import MOST_COPIES, Head, closed_form_head, near_copies, put_head
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, SupernetRecipe
 
 CPU = torch.device("cpu")
 EVALUATION_BATCH = 128
@@ -95,16 +95,10 @@ def fit(
             on_epoch(curve[-1])
     for epoch in range(1, recipe.epochs + 1):
         network.train()
-        order_N, shift_N2, mirror_N = epoch_plan(
-            len(train_N), recipe.shift, bool(recipe.mirror), seeded(key, f"epoch {epoch}")
-        )
         loss_sum = torch.zeros((), device=device)
-        for start in starts:
+        for images, labels_B in epoch_batches(batches, train_N, recipe, key, epoch):
             check()
-            chosen_B = order_N[start : start + recipe.batch_size]
-            index_B = train_N[chosen_B].to(device)
-            images = batches.augmented(index_B, shift_N2[chosen_B].to(device), mirror_N[chosen_B].to(device))
-            loss = cross_entropy(network(images), batches.labels_N[index_B], label_smoothing=recipe.label_smoothing)
+            loss = cross_entropy(network(images), labels_B, label_smoothing=recipe.label_smoothing)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -122,6 +116,21 @@ def fit(
         if on_epoch is not None:
             on_epoch(curve[-1])
     return Fitted(tuple(curve), correct_K, total_K)
+
+
+def epoch_batches(
+    batches: ImageBatches, train_N: Tensor, recipe: Recipe | SupernetRecipe, key: str, epoch: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The images `train_N` in the order of an epoch, shifted and mirrored, batch by batch with their labels."""
+    order_N, shift_N2, mirror_N = epoch_plan(
+        len(train_N), recipe.shift, bool(recipe.mirror), seeded(key, f"epoch {epoch}")
+    )
+    for start in steps_of(len(train_N), recipe.batch_size):
+        chosen_B = order_N[start : start + recipe.batch_size]
+        index_B, shift_B2, mirror_B = (
+            each.to(batches.device) for each in (train_N[chosen_B], shift_N2[chosen_B], mirror_N[chosen_B])
+        )
+        yield batches.augmented(index_B, shift_B2, mirror_B), batches.labels_N[index_B]
 
 
 def fit_head(
@@ -148,15 +157,7 @@ def fit_head(
     copies = near_copies(dataset.images[train_N], labels_N, most_copies)
 
     def fitted() -> Head:
-        network.eval()
-        with torch.inference_mode():
-            features = [
-                search_space.features(network, batches.plain(index_B.to(batches.device))).double().cpu()
-                for index_B in train_N.split(EVALUATION_BATCH)
-            ]
-        features_ND = torch.cat(features)
-        if not torch.isfinite(features_ND).all():
-            raise TrainingError(f"features of {dataset.name} are not finite: the network's weights are of no use")
+        features_ND = features_of(network, search_space, batches, train_N)
         return closed_form_head(features_ND, labels_N, len(dataset.class_names), copies)
 
     as_it_was = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -169,6 +170,24 @@ def fit_head(
         network.load_state_dict(as_it_was)
     put_head(network, head)
     return head
+
+
+def features_of(network: nn.Module, search_space: SearchSpace, batches: ImageBatches, index_N: Tensor) -> Tensor:
+    """Penultimate features of the images `index_N`, float64 (N, feature_dim), on the CPU.
+
+    Raises:
+        TrainingError: one is not finite.
+    """
+    network.eval()
+    with torch.inference_mode():
+        features = [
+            search_space.features(network, batches.plain(index_B.to(batches.device))).double().cpu()
+            for index_B in index_N.split(EVALUATION_BATCH)
+        ]
+    features_ND = torch.cat(features)
+    if not torch.isfinite(features_ND).all():
+        raise TrainingError("features are not finite: the network's weights are of no use")
+    return features_ND
 
 
 def steps_of(images: int, batch_size: int) -> range:
@@ -188,14 +207,19 @@ def reestimate_batch_norm(
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative mean
-    order_N = torch.randperm(len(train_N), generator=seeded(key, "batch norm"))[: REESTIMATION_BATCHES * batch_size]
     network.train()
     with torch.no_grad():
-        for chosen_B in order_N.split(batch_size):
-            if len(chosen_B) > 1:
-                network(batches.plain(train_N[chosen_B].to(batches.device)))
+        for index_B in sampled(train_N, batch_size, key).split(batch_size):
+            if len(index_B) > 1:
+                network(batches.plain(index_B.to(batches.device)))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
+
+
+def sampled(train_N: Tensor, batch_size: int, key: str) -> Tensor:
+    """The training images by which batch norm is re-estimated: at most ten batches, drawn by the key."""
+    order_N = torch.randperm(len(train_N), generator=seeded(key, "batch norm"))
+    return train_N[order_N[: REESTIMATION_BATCHES * batch_size]]
 
 
 def evaluate(

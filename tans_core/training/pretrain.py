@@ -9,7 +9,7 @@ Axes: N images, B batch, S side, K classes of all datasets, D features.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +24,7 @@ from tans_core.search_space.elastic import ElasticSearchSpace
 from tans_core.training.augment import ImageBatches, cropped, epoch_plan
 from tans_core.training.loop import CPU, EVALUATION_BATCH, one_cycle, reestimate_batch_norm, seeded, sgd, to_device
 from tans_core.training.pool import Pool
+from tans_core.training.sandwich import Sandwich
 
 CURVE = ("step", "seconds", "loss", "smallest", "random", "largest")  # columns of `PretrainState.curve`
 
@@ -132,6 +133,7 @@ class Pretraining:
     ) -> None:
         self._space, self._pool, self._config = search_space, pool, config
         self._key, self._worker, self._device = f"pretrain/{seed}", worker, device
+        self.sandwich = Sandwich(search_space, self._key, config.random_networks, config.largest_every)
         self.steps = math.ceil(config.steps / worker.workers)
         if len(pool.images.train) < config.batch_size * worker.workers:
             raise ConfigError(
@@ -164,21 +166,14 @@ class Pretraining:
             wanted_BD = self._teacher(self._as_teacher_sees(images))
         self._student.train()
         self._optimiser.zero_grad(set_to_none=True)
-        loss_sum, said_BK = 0.0, None
-        networks = list(self._sandwich())
-        for architecture in networks:
-            self._space.activate(self._student.supernet, architecture)
-            features_BD = self._student.supernet(images)
+
+        def judged(features_BD: Tensor) -> tuple[Tensor, Tensor]:
             logp_BK = self._log_probabilities(features_BD, index_B)
             loss = config.labels * self._label_loss(logp_BK, index_B)
             cosine = cosine_similarity(self._student.to_teacher(features_BD), wanted_BD)
-            loss = loss + config.teacher * (1 - cosine).mean()
-            if said_BK is not None:
-                loss = loss - config.in_place * (said_BK * logp_BK.masked_fill(said_BK == 0, 0)).sum(dim=1).mean()
-            loss.backward()
-            loss_sum += loss.item() / len(networks)
-            if architecture == self.largest:
-                said_BK = logp_BK.detach().exp()
+            return loss + config.teacher * (1 - cosine).mean(), logp_BK
+
+        loss_sum = self.sandwich.backward(self._student.supernet, images, self.step, judged, config.in_place)
         if not math.isfinite(loss_sum):
             raise TrainingError(f"the loss of step {self.step + 1} is {loss_sum}: lower the learning rate")
         self._average()
@@ -188,28 +183,9 @@ class Pretraining:
         self.step += 1
 
     @property
-    def smallest(self) -> Architecture:
-        return self._uniform(0)
-
-    @property
-    def largest(self) -> Architecture:
-        return self._uniform(-1)
-
-    @property
     def middling(self) -> Architecture:
         """The random network of the curve, always the same one."""
         return self._space.architecture(self._space.sample(1, torch.Generator().manual_seed(1))[0].tolist())
-
-    def _uniform(self, place: int) -> Architecture:
-        return self._space.architecture(self._space.layout.choices_TK[:, place].tolist())
-
-    def _sandwich(self) -> Iterator[Architecture]:
-        """The largest comes first, so that the others can learn of it; every worker trains the same networks."""
-        if self.step % self._config.largest_every == 0:
-            yield self.largest
-        yield self.smallest
-        drawn = self._space.sample(self._config.random_networks, seeded(self._key, f"networks {self.step}"))
-        yield from (self._space.architecture(row) for row in drawn.tolist())
 
     def _draw(self) -> tuple[Tensor, Tensor]:
         """Indices and augmented images of this step; the workers share the images of an epoch among them."""
@@ -261,7 +237,7 @@ class Pretraining:
     def evaluate(self, seconds: float) -> None:
         """Add a row to the curve: accuracy on validation images by the network's own head, batch norm re-estimated."""
         loss = sum(self._losses) / max(1, len(self._losses))
-        accuracies = [self._accuracy(each) for each in (self.smallest, self.middling, self.largest)]
+        accuracies = [self._accuracy(each) for each in (self.sandwich.smallest, self.middling, self.sandwich.largest)]
         self._curve.append([self.step, seconds, loss, *accuracies])
         self._losses = []
 
@@ -285,7 +261,7 @@ class Pretraining:
     def supernet(self) -> dict[str, Tensor]:
         """The supernet's weights as they are now, on the CPU; its batch norm has the largest network's statistics."""
         supernet = deepcopy(self._student.supernet)
-        self._space.activate(supernet, self.largest)
+        self._space.activate(supernet, self.sandwich.largest)
         reestimate_batch_norm(supernet, self._batches, self._pool.images.train, self._config.batch_size, self._key)
         return {name: tensor.detach().cpu().contiguous() for name, tensor in supernet.state_dict().items()}
 

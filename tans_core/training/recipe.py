@@ -26,9 +26,48 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.epochs < 0:
             raise ConfigError(f"epochs must be at least 0, got {self.epochs}")
-        if self.batch_size < 2:
-            raise ConfigError(f"the batch size must be at least 2, which batch norm needs, got {self.batch_size}")
-        if not (self.peak_lr > 0 and math.isfinite(self.peak_lr)):
-            raise ConfigError(f"the learning rate must be above 0 and finite, got {self.peak_lr}")
-        if not 0 < self.warmup < 1:
-            raise ConfigError(f"warmup must lie between 0 and 1, got {self.warmup}")
+        _check(self)
+
+
+HEADS = ("trained", "closed_form")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetRecipe:
+    """How a dataset's supernet is trained, and what its networks are given when they are cut out; stored with rows."""
+
+    epochs: int = 16
+    batch_size: int = 32
+    peak_lr: float = 0.03
+    warmup: float = 0.25  # share of the steps in which the rate rises
+    momentum: float = 0.9
+    weight_decay: float = 5e-4  # not on norms and biases
+    clip: float = 5.0  # of the gradients' norm
+    label_smoothing: float = 0.1
+    random_networks: int = 1  # in each step, beside the smallest
+    largest_every: int = 8  # steps
+    in_place: float = 1.0  # weight of the cross-entropy with what the largest network says
+    shift: int = 3  # pixels at most, either way
+    mirror: bool | None = None  # None: decided for each dataset on its training images
+    max_train_images: int | None = None  # smoke runs only: the first of the split's order
+    head: str = "trained"  # one of HEADS: the supernet's own, or one in closed form for each network
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "random_networks", "largest_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not (self.clip > 0 and math.isfinite(self.clip)):
+            raise ConfigError(f"clip must be above 0 and finite, got {self.clip}")
+        if self.head not in HEADS:
+            raise ConfigError(f"head must be one of {', '.join(HEADS)}, got {self.head!r}")
+        _check(self)
+
+
+def _check(recipe: Recipe | SupernetRecipe) -> None:
+    """Refuse what neither recipe can be."""
+    if recipe.batch_size < 2:
+        raise ConfigError(f"the batch size must be at least 2, which batch norm needs, got {recipe.batch_size}")
+    if not (recipe.peak_lr > 0 and math.isfinite(recipe.peak_lr)):
+        raise ConfigError(f"the learning rate must be above 0 and finite, got {recipe.peak_lr}")
+    if not 0 < recipe.warmup < 1:
+        raise ConfigError(f"warmup must lie between 0 and 1, got {recipe.warmup}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from tans_core.errors import TrainingError
-from tans_core.records import Costs, ImageDataset, PairIdentity, Seconds, TrainedPair, content_hash
+from tans_core.records import Costs, CurvePoint, ImageDataset, PairIdentity, Seconds, TrainedPair, content_hash
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches
 from tans_core.training.loop import CPU, evaluate, fit, keep_going, seeded, taken, to_device
@@ -38,6 +38,7 @@ def train_pair(
     dataset: ImageDataset,
     search_space: SearchSpace,
     *,
+    start: Mapping[str, Tensor] | None = None,
     check: Callable[[], None] = keep_going,
     device: torch.device = CPU,
     weights_dtype: str = STORED,
@@ -47,17 +48,21 @@ def train_pair(
     What is told of the pair is told of the weights as they are stored: they are encoded first, and read back.
 
     Args:
+        start: what it begins with, classifier included, where the identity names a parent: the parent's weights.
         weights_dtype: of matrices. Where storing them so changes more than one validation answer it is "float32".
 
     Raises:
         TrainingError: the loss or a weight is not finite, or `check` gave up.
         InvalidTopology: the identity's topology is no network of the search space.
+        WeightsError: `start` is of another network.
     """
     began = time.monotonic()
     key, recipe = identity.key, Recipe(**identity.recipe)
     architecture = search_space.architecture(identity.topology)
     classes = len(dataset.class_names)
     network = to_device(search_space.subnet(architecture, classes, seeded(key, "classifier")), device)
+    if start is not None:
+        load_into(network, start)
     fitted = fit(
         network,
         dataset,
@@ -70,46 +75,66 @@ def train_pair(
         device=device,
     )
     trained = time.monotonic()
-    _refuse_not_finite(network)
+    refuse_not_finite(network)
     batches = ImageBatches(dataset, search_space, device)
     weights, weights_dtype = stored(network, weights_dtype, lambda: taken(network, batches, dataset.validation))
     encoded = time.monotonic()
+    pair = told(network, identity, dataset, search_space, batches, fitted.curve, weights, weights_dtype)
+    seconds = Seconds(train=trained - began, evaluate=time.monotonic() - encoded, write=encoded - trained)
+    return pair, seconds
+
+
+def told(
+    network: nn.Module,
+    identity: PairIdentity,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    batches: ImageBatches,
+    curve: tuple[CurvePoint, ...],
+    weights: bytes,
+    weights_dtype: str,
+) -> TrainedPair:
+    """All that is told of a pair, of `network` as it is read back from `weights`; the curve's end too."""
+    classes = len(dataset.class_names)
     validation = evaluate(network, batches, dataset.validation, classes)
     test = evaluate(network, batches, dataset.test, classes)
-    response = _response(network, search_space, dataset.image_size, device)
-    evaluated = time.monotonic()
     params, flops = search_space.costs(torch.tensor([identity.topology]), dataset.image_size, classes)
-    pair = TrainedPair(
+    return TrainedPair(
         costs=Costs(int(params), int(flops)),
         val_correct_by_class=validation[0],
         val_total_by_class=validation[1],
         test_correct_by_class=test[0],
         test_total_by_class=test[1],
-        response=response,
-        curve=(*fitted.curve[:-1], replace(fitted.curve[-1], val_correct=sum(validation[0]))),
+        response=_response(network, search_space, dataset.image_size, batches.device),
+        curve=(*curve[:-1], replace(curve[-1], val_correct=sum(validation[0]), val_total=sum(validation[1]))),
         weights=weights,
         weights_dtype=weights_dtype,
     )
-    seconds = Seconds(train=trained - began, evaluate=evaluated - encoded, write=encoded - trained)
-    return pair, seconds
 
 
-def stored(network: nn.Module, dtype: str, answers: Callable[[], Tensor]) -> tuple[bytes, str]:
+def stored(
+    network: nn.Module, dtype: str, answers: Callable[[], Tensor], own: Callable[[str], bool] = lambda name: True
+) -> tuple[bytes, str]:
     """Weights as bytes, and their dtype; the network is left as it is read back from them.
 
     Args:
         dtype: see `encode_weights`.
         answers: of the network as it is then; where more than `CHANGED_AT_MOST` change, it is stored in "float32".
+        own: which entries of the state dict are stored.
     """
-    exact = encode_weights(network.state_dict())
+
+    def encoded(dtype: str) -> bytes:
+        return encode_weights({name: tensor for name, tensor in network.state_dict().items() if own(name)}, dtype)
+
+    exact = encoded("float32")
     if dtype == "float32":
         return exact, dtype
     before = answers()
-    narrow = encode_weights(network.state_dict(), dtype)
-    load_into(network, decode_weights(narrow))
+    narrow = encoded(dtype)
+    load_into(network, {**network.state_dict(), **decode_weights(narrow)})
     if int((answers() != before).sum()) <= CHANGED_AT_MOST:
         return narrow, dtype
-    load_into(network, decode_weights(exact))
+    load_into(network, {**network.state_dict(), **decode_weights(exact)})
     return exact, "float32"
 
 
@@ -121,7 +146,8 @@ def _response(network: nn.Module, search_space: SearchSpace, image_size: int, de
         return search_space.features(network, images).cpu().to(torch.float16)
 
 
-def _refuse_not_finite(network: nn.Module) -> None:
+def refuse_not_finite(network: nn.Module) -> None:
+    """Raise TrainingError with the first entry that training has made infinite or NaN."""
     for name, tensor in network.state_dict().items():
         if not torch.isfinite(tensor).all():
             raise TrainingError(f"{name} is not finite after training: lower peak_lr")

@@ -13,7 +13,7 @@ from pipeline.on_ray.session import ray_session
 from pipeline.pools import InlinePool
 from pipeline.running.signals import GivenUp
 from tans_core.errors import ConfigError
-from tans_core.records import Outcome
+from tans_core.jobs import Outcome
 from tans_core.search_space import make_search_space
 from tans_core.training.loop import keep_going
 from tans_core.training.recipe import Recipe

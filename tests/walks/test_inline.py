@@ -15,7 +15,7 @@ from pipeline.network.load_network import load_network
 from pipeline.space.meta_train import meta_train
 from pipeline.space.search import search
 from pipeline.zoo.show import show_journal, show_zoo
-from pipeline.zoo.verify import verify_zoo
+from pipeline.zoo.upkeep.verify import verify_zoo
 from tests.trees import encoded, picture
 
 ZOO_DATASETS = ["starter:emoji-food", "starter:lfw-faces", "starter:mnist-digits", "starter:clipart-symbols"]

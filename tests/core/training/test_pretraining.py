@@ -120,7 +120,7 @@ def test_networks_cut_out_of_what_was_trained_compute_what_the_elastic_one_does(
     """Batch norm by running statistics on both sides: those of the largest network."""
     elastic = unbroken._student.supernet.eval()
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    for architecture in (unbroken.smallest, unbroken.middling, unbroken.largest):
+    for architecture in (unbroken.sandwich.smallest, unbroken.middling, unbroken.sandwich.largest):
         space.activate(elastic, architecture)
         with torch.inference_mode():
             assert (space.cut_from(elastic).eval()(images) - elastic(images)).abs().max() < 1e-3
@@ -135,7 +135,7 @@ def test_the_loss_is_the_mean_over_the_networks_of_three_parts_worked_by_hand(sp
         wanted = teacher(images)
         training._student.train()
         cosines = []
-        for architecture in training._sandwich():
+        for architecture in training.sandwich.networks(training.step):
             space.activate(training._student.supernet, architecture)
             cosines.append(cosine_similarity(training._student.supernet(images), wanted).mean().item())
     training.train_step()
@@ -156,10 +156,10 @@ def test_the_largest_comes_first_every_few_steps_and_the_smallest_always(unbroke
     networks = []
     for step in range(4):
         training.step = step
-        networks.append(list(training._sandwich()))
+        networks.append(list(training.sandwich.networks(training.step)))
     assert [len(each) for each in networks] == [4, 3, 4, 3]
-    assert networks[0][0] == networks[2][0] == training.largest
-    assert [each[-3] for each in networks] == [training.smallest] * 4
+    assert networks[0][0] == networks[2][0] == training.sandwich.largest
+    assert [each[-3] for each in networks] == [training.sandwich.smallest] * 4
     assert len({each.topology for step in networks for each in step[-2:]}) == 8
 
 

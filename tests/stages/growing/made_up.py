@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from pipeline.pools import InlinePool
-from tans_core.records import Costs, CurvePoint, Described, Job, Outcome, Seconds, TrainedPair
+from tans_core.jobs import Described, Job, Outcome
+from tans_core.records import Costs, CurvePoint, Seconds, TrainedPair
 from tans_core.training.weights import encode_weights
 
 TOTAL = 100  # images on each side

@@ -19,7 +19,7 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.latency import write_table
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
-from tans_core.records import DescribeJob
+from tans_core.jobs import DescribeJob
 from tans_core.search_space import make_search_space
 from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
 
@@ -166,7 +166,7 @@ def test_e4_what_was_at_work_when_the_driver_died_is_tried_again(tmp_path, monke
 
 def test_e4_the_number_of_a_decision_is_never_used_twice(tmp_path, monkeypatch):
     """Killed between a commit of rows and the journal's: the rows know their decisions."""
-    monkeypatch.setattr("pipeline.zoo.journal.Journal.append", lambda *_: None)
+    monkeypatch.setattr("pipeline.zoo.history.journal.Journal.append", lambda *_: None)
     _build(tmp_path / "zoo", pairs=3)
     monkeypatch.undo()
     _build(tmp_path / "zoo", pairs=6)

@@ -8,7 +8,8 @@ from made_up import MadeUpPool
 
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
-from tans_core.records import Described, Failure, Job, Outcome, Row, Seconds
+from tans_core.jobs import Described, Failure, Job, Outcome
+from tans_core.records import Row, Seconds
 from tans_core.search_space import make_search_space
 
 FACES, TEXTURES = "starter:lfw-faces", "starter:ground-textures"
@@ -127,7 +128,9 @@ def test_a_pair_that_failed_for_good_is_left_after_a_restart_and_its_number_too(
         search_space, "sample", lambda count, random: members[torch.randint(len(members), (count,), generator=random)]
     )
     monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
-    monkeypatch.setattr("pipeline.zoo.verify.make_search_space", lambda *_: search_space)  # once the zoo is there
+    monkeypatch.setattr(
+        "pipeline.zoo.upkeep.verify.make_search_space", lambda *_: search_space
+    )  # once the zoo is there
     monkeypatch.setattr("pipeline.growing.workers.InlinePool", SecondFails)
     first = build(tmp_path / "zoo", FACES, pairs=3)
     assert (first.pairs, first.failures, first.exhausted) == (1, 1, True)

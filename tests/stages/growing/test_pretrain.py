@@ -13,7 +13,7 @@ from pipeline.cli import run
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.growing.pretrain import pretrain
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import zoo_search_space
+from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.errors import ConfigError, WeightsError
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import STARTER, STARTER_HASH

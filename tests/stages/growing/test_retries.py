@@ -44,7 +44,9 @@ def search_space(monkeypatch: pytest.MonkeyPatch):
     )
     monkeypatch.setattr(search_space, "mutate", lambda parents, random: search_space.sample(len(parents), random))
     monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
-    monkeypatch.setattr("pipeline.zoo.verify.make_search_space", lambda *_: search_space)  # once the zoo is there
+    monkeypatch.setattr(
+        "pipeline.zoo.upkeep.verify.make_search_space", lambda *_: search_space
+    )  # once the zoo is there
     return search_space
 
 

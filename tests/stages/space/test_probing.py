@@ -17,7 +17,7 @@ from pipeline.zoo import Zoo
 from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.errors import ConfigError
-from tans_core.records import Outcome
+from tans_core.jobs import Outcome
 from tans_core.search_space import make_search_space
 from tans_core.training.recipe import Recipe
 from tans_core.training.weights import decode_weights, encode_weights

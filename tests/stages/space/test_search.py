@@ -23,7 +23,8 @@ from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.datasets.opening import open_dataset
 from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError, WeightsError
-from tans_core.records import Features, Outcome
+from tans_core.jobs import Outcome
+from tans_core.records import Features
 from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
 from tans_core.search_space.topology import Layout
 from tests.worlds import SETTINGS, World

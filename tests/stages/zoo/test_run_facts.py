@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.zoo import Zoo
-from pipeline.zoo.run_facts import journalled, run_facts, without_secrets
+from pipeline.zoo.history.run_facts import journalled, run_facts, without_secrets
 from tests.stages.space.test_meta_train import make_zoo
 
 

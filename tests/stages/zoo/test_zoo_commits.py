@@ -10,7 +10,8 @@ from zoo_examples import DATASETS, new_zoo, outcome
 import pipeline.zoo.table
 from pipeline.zoo import Zoo
 from tans_core.errors import ZooError
-from tans_core.records import Outcome, PairIdentity
+from tans_core.jobs import Outcome
+from tans_core.records import PairIdentity
 
 
 @pytest.fixture

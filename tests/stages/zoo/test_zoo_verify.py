@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.zoo.verify import trained_again
+from pipeline.zoo.upkeep.verify import trained_again
 from tans_core.records import Row
 from tests.core.training.test_starts_and_sides import NarrowSpace, one_bright
 from tests.core.training.toy import STILL, identity

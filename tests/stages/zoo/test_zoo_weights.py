@@ -11,9 +11,10 @@ from zoo_examples import DATASETS, SETTINGS, new_zoo, outcome, weights_file
 
 from pipeline.network.load_network import load_network
 from pipeline.zoo import Zoo
-from pipeline.zoo.verify import verify_weights
+from pipeline.zoo.upkeep.verify import verify_weights
 from tans_core.errors import WeightsError, ZooError
-from tans_core.records import Candidate, Choice, Job, Outcome, PairIdentity, TrainedPair
+from tans_core.jobs import Job, Outcome
+from tans_core.records import Candidate, Choice, PairIdentity, TrainedPair
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.weights import encode_weights

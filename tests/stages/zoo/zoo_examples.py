@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from pipeline.zoo import Zoo
+from tans_core.jobs import Job, Outcome
 from tans_core.records import (
     Attempt,
     Candidate,
@@ -13,8 +14,6 @@ from tans_core.records import (
     CurvePoint,
     DatasetRecord,
     Features,
-    Job,
-    Outcome,
     PairIdentity,
     Seconds,
     TrainedPair,

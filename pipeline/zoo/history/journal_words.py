@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipeline.zoo.journal import Event
+from pipeline.zoo.history.journal import Event
 
 SHORT = 8  # characters of a key or run that tell it from the others
 

@@ -18,7 +18,7 @@ def add(commands) -> None:
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
-    from pipeline.zoo.verify import verify_zoo
+    from pipeline.zoo.upkeep.verify import verify_zoo
 
     verdict = verify_zoo(given.zoo, retrain=given.retrain, init=given.init)
     lines = [f"{verdict.rows} rows, {len(verdict.problems)} problems", *verdict.problems]

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from pipeline.running.signals import GivenUp
-from pipeline.zoo.journal import Journal
+from pipeline.zoo.history.journal import Journal
 from pipeline.zoo.latency import device_name
 from tans_core.errors import ZooError
 
