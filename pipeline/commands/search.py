@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.parsing import SPEC_HELP, command, number, threads_option, zoo_option
 from pipeline.running.output import Output, latency_cell, percent, shown, table
@@ -59,33 +59,35 @@ def run(given: argparse.Namespace, output: Output) -> int:
         latency_table=given.latency_table,
         threads=given.threads,
     )
-    output.result(found, _text(found, given.spec, given.zoo))
+    output.result(found, words(found, given.spec, given.zoo))
     return 0
 
 
-def _text(found: SearchResult, spec: str, zoo: str) -> str:
+def words(found: SearchResult, spec: str, zoo: str) -> str:
+    """The answer for people."""
     error = "" if found.predicted_error is None else f" +- {100 * found.predicted_error:.0f}"
-    header, rows = ["row", "trained on", "similarity"], [[e.key, e.dataset or "", e.similarity] for e in found.entries]
-    columns = [("predicted here", [percent(e.predicted_accuracy) + error for e in found.entries])]
-    if found.rows_probed:
-        columns.append(("before training", [_before(e) for e in found.entries]))
-    columns += [
-        ("measured there", [_there(e) for e in found.entries]),
-        ("params", [e.params for e in found.entries]),
-        ("flops", [e.flops for e in found.entries]),
-        ("latency ms", [latency_cell(e.latency_ms, e.latency_predicted) for e in found.entries]),
-    ]
-    if found.entries[0].memory_mb is not None:
-        columns.append(("memory MB", [e.memory_mb for e in found.entries]))
-    for name, cells in columns:
-        header.append(name)
-        rows = [[*row, cell] for row, cell in zip(rows, cells, strict=True)]
+    columns: dict[str, list[Any]] = {
+        "row": [each.key for each in found.entries],
+        "trained on": [each.dataset or "" for each in found.entries],
+        "similarity": [each.similarity for each in found.entries],
+        "predicted here": [percent(each.predicted_accuracy) + error for each in found.entries],
+        "before training": [_before(each) for each in found.entries],
+        "measured there": [_there(each) for each in found.entries],
+        "params": [each.params for each in found.entries],
+        "flops": [each.flops for each in found.entries],
+        "latency ms": [latency_cell(each.latency_ms, each.latency_predicted) for each in found.entries],
+        "memory MB": [each.memory_mb for each in found.entries],
+    }
+    if not found.rows_probed:
+        del columns["before training"]
+    if found.entries[0].memory_mb is None:
+        del columns["memory MB"]
     unseen = "not known" if found.predicted_error is None else f"{error.strip()} points"
     first = found.entries[0]
     fine_tune = ["tans", "fine-tune", spec, "--zoo", zoo, "--row", first.key, "--out", "network"]
     query = shown(found.query)
     text = [
-        table(header, rows),
+        table(list(columns), list(zip(*columns.values(), strict=True))),
         *(f"{_short(each.key)}: {'; '.join(each.why)}" for each in found.entries),
         f"predicted here: accuracy on {query} after training from the starting weights, as each row of the zoo was "
         f"trained; what a source adds is not in it; on data it has not seen: {unseen}",

@@ -151,6 +151,11 @@ def _search(
     probing = Probing(order=ranking.head)
     if probe:
         probing = probe_first(store, rows, ranking.head, nearest, dataset, probe)
+        if not probing.order:
+            raise WeightsError(
+                f"the weights of all {len(probing.lost)} feasible rows of {store.uri} are of no use, and its starting "
+                "weights are not to be had: put them back from a copy of the zoo"
+            )
     return SearchResult(
         query=dataset.name,
         fingerprint=dataset.fingerprint,
