@@ -224,7 +224,7 @@ def _rows_of_space(snapshot: ZooSnapshot, learned: Space, folder: Path) -> list[
 
     Raises:
         ConfigError: the space is of another zoo, or of a newer state of it.
-        SpaceError: it is of other features.
+        SpaceError: it is of other features or networks.
     """
     identity = learned.identity
     if identity.zoo_id != snapshot.settings.zoo_id:
@@ -236,6 +236,12 @@ def _rows_of_space(snapshot: ZooSnapshot, learned: Space, folder: Path) -> list[
         raise SpaceError(
             f"the space in {folder} was learned on features of the backbone {identity.backbone} and this tans has "
             f"{LITE0_SHA256}: run `tans meta-train` again"
+        )
+    kept = snapshot.settings
+    if (identity.search_space, identity.image_size) != (kept.search_space, kept.image_size):
+        raise SpaceError(
+            f"the space in {folder} was learned on {identity.search_space} at {identity.image_size} px and the zoo has "
+            f"{kept.search_space} at {kept.image_size} px: run `tans meta-train` again"
         )
     by_key = snapshot.row_by_key
     missing = [key for key in learned.index.keys if key not in by_key]

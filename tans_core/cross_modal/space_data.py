@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tans_core.cross_modal.encoders import facts_of, flat_response
 from tans_core.errors import SpaceError
-from tans_core.records import ZooSnapshot
+from tans_core.records import DatasetRecord, ZooSnapshot
 
 _TASTE = 0.1  # a row this much more accurate is drawn e times as often
 
@@ -62,7 +62,8 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
     """Tensors of a snapshot.
 
     Raises:
-        SpaceError: the rows are of fewer than two sources, so that nothing can be told apart.
+        SpaceError: the rows are of fewer than two sources, so that nothing can be told apart, or a feature is not
+            finite.
     """
     rows = snapshot.rows
     sources = sorted({row.source for row in rows})
@@ -74,6 +75,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         )
     order = {fingerprint: place for place, fingerprint in enumerate(dict.fromkeys(_fingerprints(snapshot)))}
     datasets = [snapshot.datasets[fingerprint] for fingerprint in order]
+    _check_finite(snapshot, datasets)
     return SpaceData(
         keys=tuple(row.key for row in rows),
         dataset_R=torch.tensor([order[fingerprint] for fingerprint in _fingerprints(snapshot)]),
@@ -94,6 +96,22 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         validation=tuple(each.features.validation_ND for each in datasets),
         test=tuple(each.features.test_ND for each in datasets),
     )
+
+
+def _check_finite(snapshot: ZooSnapshot, datasets: Sequence[DatasetRecord]) -> None:
+    for each in datasets:
+        sides = (each.features.train_ND, each.features.validation_ND, each.features.test_ND)
+        if not all(torch.isfinite(side_ND).all() for side_ND in sides):
+            raise SpaceError(
+                f"the features of {each.name} ({each.fingerprint}) in {snapshot.uri} are not all finite: its table "
+                "`datasets` was damaged; put it back from a copy of the zoo"
+            )
+    for row in snapshot.rows:
+        if not torch.isfinite(row.response).all():
+            raise SpaceError(
+                f"the response of the row {row.key} of {row.dataset_name} in {snapshot.uri} is not finite: its network "
+                f"is of no use; `tans zoo verify` says more"
+            )
 
 
 def _fingerprints(snapshot: ZooSnapshot) -> list[str]:

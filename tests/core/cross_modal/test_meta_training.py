@@ -135,6 +135,21 @@ def test_a_zoo_of_one_source_is_refused_with_the_way_out():
         space_data(replace(World(datasets=2).snapshot(), rows=()))
 
 
+def test_features_and_responses_that_are_not_finite_are_refused_with_whose_they_are():
+    snapshot = World(datasets=3, rows_each=1, sources=3).snapshot()
+    record = snapshot.datasets[f"{1:032x}"]
+    for side in ("train_ND", "validation_ND", "test_ND"):
+        spoiled = torch.full_like(getattr(record.features, side), float("nan"))
+        features = replace(record.features, **{side: spoiled})
+        datasets = {**snapshot.datasets, record.fingerprint: replace(record, features=features)}
+        with pytest.raises(SpaceError, match=r"features of dataset 1 \(0+1\) in a world are not all finite"):
+            space_data(replace(snapshot, datasets=datasets))
+    row = snapshot.rows[2]
+    rows = (*snapshot.rows[:2], replace(row, response=row.response * float("inf")))
+    with pytest.raises(SpaceError, match=f"response of the row {row.key} of dataset 2 in a world is not finite"):
+        space_data(replace(snapshot, rows=rows))
+
+
 def test_two_sources_train_and_say_that_none_could_be_left_out():
     data = space_data(World(datasets=2, rows_each=1, sources=2).snapshot())
     config = replace(CONFIG, steps=5)

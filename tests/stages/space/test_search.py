@@ -22,7 +22,7 @@ from pipeline.zoo.latency import Latency, device_name, write_table
 from tans_core.cross_modal.describe import describe
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.datasets.opening import open_dataset
-from tans_core.errors import ConfigError, NoFeasibleRow, SpaceError, WeightsError
+from tans_core.errors import ConfigError, DatasetError, NoFeasibleRow, SpaceError, WeightsError
 from tans_core.jobs import Outcome
 from tans_core.records import Features
 from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
@@ -319,6 +319,50 @@ def test_a_space_of_another_zoo_is_refused(house, tmp_path):
     other = Zoo.create(tmp_path / "other", replace(SETTINGS, schema=Zoo.SCHEMA_VERSION, zoo_id="99" * 16))
     with pytest.raises(ConfigError, match=r"learned over the zoo 5e5e.* is 9999.*tans meta-train"):
         search(spec, other.uri, space)
+
+
+@pytest.mark.parametrize("other", [{"search_space": "ofa-mbv3"}, {"image_size": 64}])
+def test_a_space_of_another_search_space_or_image_size_is_refused(house, tmp_path, other):
+    spec, zoo, space = house
+    shutil.copytree(space, tmp_path / "space")
+    config = json.loads((space / "config.json").read_text())
+    (tmp_path / "space" / "config.json").write_text(json.dumps({**config, **other}))
+    with pytest.raises(SpaceError, match=r"was learned on .* and the zoo has ofa-lite at 32 px.*tans meta-train"):
+        search(spec, zoo, tmp_path / "space")
+
+
+def test_a_zoo_that_lost_rows_since_is_refused(house, tmp_path):
+    spec, zoo, space = house
+    kept = Zoo.open(zoo).settings
+    older = Zoo.create(tmp_path / "older", kept)
+    older.commit(WORLD.outcomes()[:9], Zoo.open(zoo).datasets())
+    with pytest.raises(
+        ConfigError, match=r"6 rows of the space in .* are not in .*older, .* first: the zoo is an older"
+    ):
+        search(spec, older.uri, space)
+
+
+def test_a_query_of_one_class_and_one_of_three_pictures_are_refused(house, tmp_path):
+    _, zoo, space = house
+    noise = torch.randint(0, 256, (12, 32, 32), generator=torch.Generator().manual_seed(0))
+    _pictures(tmp_path / "one" / "alone", noise)
+    with pytest.raises(DatasetError, match="one class"):
+        search(f"folder:{tmp_path / 'one'}", zoo, space)
+    _pictures(tmp_path / "three" / "a", noise[:2])
+    _pictures(tmp_path / "three" / "b", noise[2:3])
+    with pytest.raises(DatasetError, match="5"):
+        search(f"folder:{tmp_path / 'three'}", zoo, space)
+
+
+def test_grey_pictures_of_16_bits_are_answered_as_those_of_8_bits_are(house, tmp_path):
+    """Each pixel times 257: the same picture of 16 bits."""
+    spec, zoo, space = house
+    for path in Path(spec.removeprefix("folder:")).rglob("*.png"):
+        deep = tmp_path / path.relative_to(spec.removeprefix("folder:")).with_suffix(".tiff")
+        deep.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.array(Image.open(path)).astype(np.uint16) * 257).save(deep)
+    ours, other = search(*house), search(f"folder:{tmp_path}", zoo, space)
+    assert other.nearest[0].name == ours.nearest[0].name and other.nearest[0].similarity > 0.95
 
 
 def test_a_space_of_other_features_is_refused(house, tmp_path):
