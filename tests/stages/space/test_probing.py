@@ -155,12 +155,12 @@ def test_rows_whose_weights_were_changed_or_give_no_finite_features_are_passed_o
     path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1]))
     load = Zoo.load_weights
 
-    def with_one_beyond_float32(self, row):
+    def with_one_of_no_use(self, row):
         weights = load(self, row)
-        many = 1e30 if row.key == spoiled.key else 1.0
+        many = float("nan") if row.key == spoiled.key else 1.0
         return {name: many * tensor if name.endswith("conv.weight") else tensor for name, tensor in weights.items()}
 
-    monkeypatch.setattr(Zoo, "load_weights", with_one_beyond_float32)
+    monkeypatch.setattr(Zoo, "load_weights", with_one_of_no_use)
     found = search(QUERY, zoo.uri, house[1], top=40)
     assert not {changed.key, spoiled.key} & {each.key for each in found.entries}
     assert (found.rows_without_weights, found.rows_feasible, found.rows_probed) == (2, 2, 2)
