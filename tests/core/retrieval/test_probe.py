@@ -77,5 +77,5 @@ def test_all_networks_are_asked_about_the_same_images_and_validation_and_test_ar
 
 
 def test_features_that_are_not_finite_are_an_error():
-    with pytest.raises(TrainingError, match="features of patterns are not finite"):
+    with pytest.raises(TrainingError, match="features are not finite"):
         probe(Pixels(float("nan")), films(1), SPACE, batch_size=16, key="k")

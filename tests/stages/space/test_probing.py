@@ -166,7 +166,7 @@ def test_rows_whose_weights_were_changed_or_give_no_finite_features_are_passed_o
     assert (found.rows_without_weights, found.rows_feasible, found.rows_probed) == (2, 2, 2)
     said = capsys.readouterr().err
     assert f"{changed.key} of {changed.dataset_name} was passed over: " in said
-    assert f"{spoiled.key} of {spoiled.dataset_name} was passed over: features of optical-digits are not finite" in said
+    assert f"{spoiled.key} of {spoiled.dataset_name} was passed over: features are not finite" in said
 
 
 def test_json_is_clean_and_the_table_has_a_column(house, found, capfd):
