@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands.parsing import SPEC_HELP, command, number, threads_option, zoo_option
 from pipeline.running.output import Output, latency_cell, percent, shown, table
+from tans_core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipeline.network.side_by_side import SideBySide
     from pipeline.space.answers import SearchEntry
     from pipeline.space.search import SearchResult
+
+_BEHIND = 100  # entries that are asked for behind those shown, so that there are rows and starting weights to tune
 
 
 def add(commands) -> None:
@@ -40,17 +45,37 @@ def add(commands) -> None:
         metavar="FILE",
         help="made by latency-table, also on another device (default: the zoo's own of this machine)",
     )
+    parser.add_argument(
+        "--fine-tune",
+        type=int,
+        metavar="N",
+        help="fine-tune the N best rows, the starting weights in their shapes and EfficientNet-Lite0 side by side, "
+        "and write the best to --out",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="with --fine-tune: folder for the network")
+    parser.add_argument("--minutes", type=float, metavar="M", help="with --fine-tune: the time for all (default: 10)")
+    parser.add_argument("--overwrite", action="store_true", help="with --fine-tune: replace the network that DIR holds")
+    parser.add_argument("--seed", type=int, metavar="N", help="with --fine-tune (default: 0)")
     threads_option(parser)
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchedAndTuned:
+    """What `tans search --fine-tune N --json` prints."""
+
+    search: SearchResult
+    side_by_side: SideBySide
+
+
 def run(given: argparse.Namespace, output: Output) -> int:
+    _check(given)
     from pipeline.space.search import PROBED, search
 
     found = search(
         given.spec,
         given.zoo,
         given.space,
-        top=given.top,
+        top=given.top if given.fine_tune is None else given.top + given.fine_tune + _BEHIND,
         probe=PROBED if given.probe is None else given.probe,
         max_params=given.max_params,
         max_flops=given.max_flops,
@@ -59,8 +84,77 @@ def run(given: argparse.Namespace, output: Output) -> int:
         latency_table=given.latency_table,
         threads=given.threads,
     )
-    output.result(found, words(found, given.spec, given.zoo))
+    shown_alone = replace(found, entries=found.entries[: given.top])
+    text = words(shown_alone, given.spec, given.zoo)
+    if given.fine_tune is None:
+        output.result(shown_alone, text)
+        return 0
+    tuned = _side_by_side(given, found)
+    output.result(SearchedAndTuned(search=shown_alone, side_by_side=tuned), f"{text}\n\n{leaderboard(tuned)}")
     return 0
+
+
+def _check(given: argparse.Namespace) -> None:
+    """Raise a ConfigError before anything is read, for options that do not go together."""
+    if given.fine_tune is None:
+        for name in ("out", "minutes", "seed", "overwrite"):
+            if getattr(given, name) not in (None, False):
+                raise ConfigError(f"--{name} goes with --fine-tune N alone: give N, or leave it out")
+    elif given.fine_tune < 1:
+        raise ConfigError(f"--fine-tune must be at least 1, got {given.fine_tune}")
+    elif given.out is None:
+        raise ConfigError("--fine-tune writes a network: name a folder for it with --out DIR")
+
+
+def _side_by_side(given: argparse.Namespace, found: SearchResult) -> SideBySide:
+    from pipeline.network.side_by_side import MINUTES, side_by_side
+    from tans_core.retrieval.constraints import Limits
+
+    rows = [each.key for each in found.entries if each.dataset is not None][: given.fine_tune]
+    starts = [each.key for each in found.entries if each.dataset is None][:1]
+    return side_by_side(
+        given.spec,
+        given.zoo,
+        [*rows, *starts],
+        given.out,
+        minutes=MINUTES if given.minutes is None else given.minutes,
+        limits=Limits(
+            max_params=given.max_params,
+            max_flops=given.max_flops,
+            max_latency_ms=given.max_latency_ms,
+            max_memory_mb=given.max_memory_mb,
+        ),
+        seed=given.seed or 0,
+        threads=given.threads,
+        overwrite=given.overwrite,
+    )
+
+
+def leaderboard(tuned: SideBySide) -> str:
+    """The answer of a fine-tuning side by side, for people."""
+    best = tuned.best
+    rows = [
+        (
+            each.name,
+            each.from_dataset or ("ImageNet" if each.name == "lite0" else ""),
+            f"{percent(each.val_accuracy)} ({100 * each.val_interval[0]:.0f} to {100 * each.val_interval[1]:.0f})",
+            "closed form" if each.epochs == 0 else f"{each.epochs} epochs",
+            each.image_size,
+            each.params,
+            each.wall_s,
+        )
+        for each in tuned.leaderboard
+    ]
+    low, high = best.test_interval
+    return "\n".join(
+        [
+            table(("network", "trained on", "validation", "best by", "px", "params", "seconds"), rows),
+            *(f"left out: {reason}" for reason in tuned.left_out),
+            f"validation: of {best.val_total} images, 95 % interval; they chose, so the first looks better than it is",
+            f"test, read once, for the first alone: {percent(best.test_accuracy)} of {best.test_total} images "
+            f"(95 %: {100 * low:.1f} to {percent(high)}); written to {best.out}",
+        ]
+    )
 
 
 def words(found: SearchResult, spec: str, zoo: str) -> str:
