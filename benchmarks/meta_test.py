@@ -103,7 +103,7 @@ def main() -> None:
     )
     meta_train(zoo, space)
     specs = [f"parquet:{path}" for path in sorted((given.data / "meta-test").glob("*.parquet"))]
-    rows = {spec: best_row(search(spec, zoo, space)) for spec in specs}
+    rows = {spec: best_row(search(spec, zoo, space, top=1000)) for spec in specs}
     backbone = lite0_backbone()
     mirror = {spec: keeps_class_when_mirrored(open_dataset(spec, IMAGE_SIZE), backbone) for spec in specs}
     tasks = [

@@ -24,6 +24,7 @@ with named_shadows():
         predict,
         pretrain,
         search,
+        submit,
     )
     from pipeline.commands.parsing import EXIT_HELP
     from pipeline.commands.zoo import show, verify
@@ -88,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in (show, verify):
         each.add(parts)
+    submit.add(commands, parser)
     completion.add(commands, parser)
     return parser
 

@@ -86,7 +86,7 @@ def demo(out: Path) -> DemoSummary:
     zoo = str(out / "zoo")
     built = build_zoo(zoo, names, pairs=PAIRS, preset_name="laptop", image_size=IMAGE_SIZE, workers=WORKERS)
     meta = meta_train(zoo, out / "space")
-    found = search(QUERY, zoo, out / "space")
+    found = search(QUERY, zoo, out / "space", top=1000)
     first, best = found.entries[0], next(entry for entry in found.entries if entry.dataset is not None)
     say(f"found for {query.name}: {first.key}" + ("" if first == best else f", and of the rows {best.key}"))
     say("; ".join(first.why))

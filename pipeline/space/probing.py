@@ -46,7 +46,8 @@ def probe_first(
 
     What was probed comes first, by what it knows of the query before training. Of what this cannot tell apart (one
     standard error, on the same images) the nearer source comes first, the starting weights where the bar is, then the
-    smaller network. The others follow in their order.
+    smaller network. The others follow in their order. Of the starting weights only those are named that are smaller
+    than what is named of them before.
 
     Args:
         order: of `rank`, whole.
@@ -83,7 +84,7 @@ def probe_first(
         for at in sorted(group, key=lambda at: (-nearness(probed[at]), _size(rows, probed[at])))
     ]
     return Probing(
-        order=(*first, *(each for each in order if each not in right and each.place not in lost)),
+        order=(*smaller_starts(first, rows), *(each for each in order if each not in right and each.place not in lost)),
         before={each: BeforeTraining.of(int(right_N.sum()), len(right_N)) for each, right_N in right.items()},
         lost=frozenset(lost),
         wall_s=time.monotonic() - began,
@@ -120,6 +121,16 @@ def _starts(probed: Sequence[Ranked], named: Sequence[Ranked], rows: Sequence[Ro
     for each in [*named, *in_shapes]:
         by_shape.setdefault(rows[each.place].identity.topology, each)
     return [*by_shape.values()]
+
+
+def smaller_starts(order: Sequence[Ranked], rows: Sequence[Row]) -> list[Ranked]:
+    """The order without shapes of the starting weights that a smaller one stands before."""
+    named: list[Ranked] = []
+    for each in order:
+        smaller = [one for one in named if one.is_start and _size(rows, one) < _size(rows, each)]
+        if not (each.is_start and smaller):
+            named.append(each)
+    return named
 
 
 def _probe(store: Zoo, search_space: SearchSpace, each: Ranked, row: Row, dataset: ImageDataset) -> Tensor:

@@ -12,6 +12,7 @@ from pipeline.cli import run
 from pipeline.commands.search import words
 from pipeline.reading.read import read_dataset
 from pipeline.space.meta_train import meta_train
+from pipeline.space.probing import smaller_starts
 from pipeline.space.search import search
 from pipeline.zoo import Zoo
 from tans_core.cross_modal.features import training_features
@@ -19,6 +20,7 @@ from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.errors import ConfigError
 from tans_core.jobs import Job, Outcome
 from tans_core.records import Costs, CurvePoint, DatasetRecord, Features, ImageDataset, Seconds, TrainedPair
+from tans_core.retrieval.rank import Ranked
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.search_space.space import SearchSpace
@@ -27,6 +29,7 @@ from tans_core.training.weights import encode_weights
 from tests.jobs import pair_jobs
 from tests.stages.zoo.zoo_examples import SETTINGS
 from tests.synthetic import patterns
+from tests.worlds import World
 
 QUERY = "starter:optical-digits"
 DIGITS, TWIN = "digits of others", "silhouettes"
@@ -181,3 +184,10 @@ def test_json_is_clean_and_the_table_has_a_column(house, found, capfd):
     assert "before training  " not in words(without, QUERY, house[0])
     with pytest.raises(ConfigError, match="--probe must be at least 0"):
         search(QUERY, *house, probe=-1)
+
+
+def test_of_the_starting_weights_only_smaller_shapes_than_those_before_are_named():
+    snapshot = World(datasets=1, rows_each=4, sources=1).snapshot()
+    rows = [replace(row, costs=Costs(params=params, flops=1)) for row, params in zip(snapshot.rows, (3, 5, 2, 9))]
+    starts, row = [Ranked(place, None, 0.5) for place in range(4)], Ranked(3, 0.7, 0.5)
+    assert smaller_starts([starts[0], starts[1], row, starts[2], starts[3]], rows) == [starts[0], row, starts[2]]
