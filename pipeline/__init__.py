@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.network.load_network import load_network
     from pipeline.network.polish import polish
     from pipeline.network.predict import predict
+    from pipeline.network.side_by_side import side_by_side
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
     from pipeline.space.search import search
@@ -36,6 +37,7 @@ __all__ = [
     "search",
     "show_journal",
     "show_zoo",
+    "side_by_side",
     "verify_zoo",
 ]
 
@@ -54,6 +56,7 @@ _HOMES = {
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",
+    "side_by_side": "pipeline.network.side_by_side",
     "verify_zoo": "pipeline.zoo.upkeep.verify",
 }
 

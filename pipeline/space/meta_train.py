@@ -245,5 +245,6 @@ def _metrics(summary: MetaTrainSummary, trained: TrainedSpace) -> dict[str, obje
         "retrieval": asdict(trained.retrieval),
         "unseen_instances": asdict(trained.unseen_instances),
         "left_out": asdict(trained.left_out) if trained.left_out else None,
+        "bar": trained.bar,
         "validation_curve": [dict(zip(CURVE, row)) for row in trained.curve.tolist()],
     }
