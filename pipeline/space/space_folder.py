@@ -28,7 +28,7 @@ from tans_core.training.weights import decode_weights, encode_weights, load_into
 
 SCHEMA = 2  # 1 had what the predictor sees of a network inside the indexed vector
 
-_ENCODERS, _INDEX, _METRICS, _CONFIG = "encoders.safetensors", "index.arrow", "metrics.json", "config.json"
+FILES = _ENCODERS, _INDEX, _METRICS, _CONFIG = "encoders.safetensors", "index.arrow", "metrics.json", "config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
