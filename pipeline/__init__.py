@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
     from pipeline.space.search import search
+    from pipeline.space.sweep import sweep
     from pipeline.zoo.show import show_journal, show_zoo
     from pipeline.zoo.store import Zoo
     from pipeline.zoo.upkeep.verify import verify_zoo
@@ -34,6 +35,7 @@ __all__ = [
     "search",
     "show_journal",
     "show_zoo",
+    "sweep",
     "verify_zoo",
 ]
 
@@ -51,6 +53,7 @@ _HOMES = {
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",
+    "sweep": "pipeline.space.sweep",
     "verify_zoo": "pipeline.zoo.upkeep.verify",
 }
 
