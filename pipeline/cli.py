@@ -24,6 +24,7 @@ with named_shadows():
         predict,
         pretrain,
         search,
+        submit,
         sweep,
     )
     from pipeline.commands.parsing import EXIT_HELP
@@ -89,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in (show, verify):
         each.add(parts)
+    submit.add(commands, parser)
     completion.add(commands, parser)
     return parser
 

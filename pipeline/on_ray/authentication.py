@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -49,10 +50,19 @@ def of_cluster(address: str) -> Authentication:
     Raises:
         PoolError: no head answers, or the user's mode or token is not what it wants.
     """
-    mode = os.environ.get(MODE)
-    if "://" in address or mode not in (None, "token", "disabled"):
+    if "://" in address or os.environ.get(MODE) not in (None, "token", "disabled"):
         return Authentication({})  # of a Ray client, or of a kind that only Ray can ask about
-    if _takes(address, None):
+    return agreed(address, partial(_takes, address))
+
+
+def agreed(address: str, takes: Callable[[str | None], bool]) -> Authentication:
+    """What a cluster wants that is asked by `takes`: whether it talks to those who show this token, or none.
+
+    Raises:
+        PoolError: nothing answers, or the user's mode or token is not what it wants.
+    """
+    mode = os.environ.get(MODE)
+    if takes(None):
         if mode == "token":
             raise PoolError(
                 f"the Ray cluster at {address!r} has no authentication and {MODE}=token is set: with it no worker "
@@ -67,7 +77,7 @@ def of_cluster(address: str) -> Authentication:
             f"the Ray cluster at {address!r} wants a token and there is none: put it into a file that you alone can "
             "read and set RAY_AUTH_TOKEN_PATH to that"
         )
-    if not _takes(address, token):
+    if not takes(token):
         raise PoolError(
             f"the Ray cluster at {address!r} refuses the token of {_whence()}: ask who runs the cluster for its token"
         )

@@ -57,6 +57,8 @@ def refusal(words: list[str], capsys: pytest.CaptureFixture[str]) -> str | None:
     """What the parsers have against it."""
     try:
         _parser().parse_args(words)
+        if words[0] == "submit":
+            _parser().parse_args(words[words.index("--") + 1 :])
     except SystemExit as leave:
         return capsys.readouterr().err if leave.code else None
     return None

@@ -24,6 +24,7 @@ COMMANDS = [
     "predict",
     "zoo show",
     "zoo verify",
+    "submit",
     "completion",
 ]
 HEAVY = {"torch", "ray", "mlflow", "botorch", "numpy", "pandas", "pyarrow", "deltalake", "PIL"}
