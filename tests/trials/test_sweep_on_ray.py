@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from pipeline.running.waiting import machine_load
 from pipeline.space.sweep import sweep
 from tests.stages.space.test_sweep import SHORT, make_zoo
 from tests.trials.processes import TANS, family, seconds_until_gone, start
@@ -21,7 +22,7 @@ def test_eight_trials_killed_and_restored_have_the_scores_of_one_process(tmp_pat
     command = [TANS, "sweep", "--zoo", zoo, "--out", str(out), "--trials", str(TRIALS), "--workers", "2"]
     command += ["--config", str(tmp_path / "settings.json"), "--json", str(tmp_path / "summary.json")]
     process = start(command)
-    ends = time.monotonic() + 400
+    ends = time.monotonic() + 240 * machine_load()
     while not any('"ended": "done"' in path.read_text() for path in out.glob("training/*/trials.json")):
         assert time.monotonic() < ends and process.poll() is None, process.communicate()[1]
         time.sleep(0.05)
@@ -29,7 +30,7 @@ def test_eight_trials_killed_and_restored_have_the_scores_of_one_process(tmp_pat
     process.kill()
     process.communicate()
     again = start(command)
-    _, errors = again.communicate(timeout=500)
+    _, errors = again.communicate(timeout=240 * machine_load())
     assert again.returncode == 0, errors
     summary = json.loads((tmp_path / "summary.json").read_text())
     trials = json.loads((out / "metrics.json").read_text())["sweep"]["trials"]["trials"]
