@@ -5,7 +5,7 @@ PYTHON ?= python3.11
 DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
-.PHONY: setup lock demo test trials mutants soak check format collection data starter-weights clean
+.PHONY: setup lock demo test trials mutants soak check format collection data starter-weights campaign-zoo clean
 .PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency bench-space
 
 setup: .venv/.ready
@@ -96,6 +96,10 @@ bench-fuzz: setup
 # The starting weights that come with the package, and what they gain: 40 minutes on one quiet core, resumable.
 starter-weights: setup
 	$(BIN)/python -m benchmarks.starter_weights --data $(DATA)
+
+# A benchmark zoo over meta-train, as tables that later benchmarks read: hours of two quiet cores. Resumable.
+campaign-zoo: setup data
+	$(BIN)/python -m benchmarks.campaign --data $(DATA)
 
 # What you computed (runs/) stays.
 clean:
