@@ -6,7 +6,7 @@ DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
 .PHONY: setup lock demo test trials mutants soak check format collection data starter-weights clean
-.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency bench-space
 
 setup: .venv/.ready
 
@@ -85,6 +85,10 @@ bench-storage: setup data
 # Errors of predicted latencies on this machine, which should do nothing else meanwhile.
 bench-latency: setup
 	$(BIN)/python -m benchmarks.latency
+
+# How fast a space answers, and what probes foretell; reads runs/bench/pool-zoo, which `make bench-pool` grows.
+bench-space: setup data
+	$(BIN)/python -m benchmarks.space --data $(DATA)
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from pipeline.network.fine_tune import fine_tune
     from pipeline.network.latency_table import latency_table
     from pipeline.network.load_network import load_network
+    from pipeline.network.polish import polish
     from pipeline.network.predict import predict
+    from pipeline.network.side_by_side import side_by_side
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
     from pipeline.space.search import search
@@ -30,11 +32,13 @@ __all__ = [
     "latency_table",
     "load_network",
     "meta_train",
+    "polish",
     "predict",
     "pretrain",
     "search",
     "show_journal",
     "show_zoo",
+    "side_by_side",
     "sweep",
     "verify_zoo",
 ]
@@ -48,11 +52,13 @@ _HOMES = {
     "latency_table": "pipeline.network.latency_table",
     "load_network": "pipeline.network.load_network",
     "meta_train": "pipeline.space.meta_train",
+    "polish": "pipeline.network.polish",
     "predict": "pipeline.network.predict",
     "pretrain": "pipeline.growing.pretrain",
     "search": "pipeline.space.search",
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",
+    "side_by_side": "pipeline.network.side_by_side",
     "sweep": "pipeline.space.sweep",
     "verify_zoo": "pipeline.zoo.upkeep.verify",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tans_core.errors import ConfigError
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, SupernetRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,8 +16,12 @@ class Preset:
     width: float
     image_size: int
     recipe: Recipe
+    supernet_recipe: SupernetRecipe
     deadline_s: float  # of one pair
 
+
+PAIR_MODES = ("standalone", "from_supernet")
+SUPERNET_DEADLINES = 8  # of pairs: a supernet trains for more epochs, two or three networks in each step
 
 LAST_SEED = 2**63 - 1  # the zoo keeps seeds in 64 bits
 
@@ -27,6 +31,7 @@ PRESETS = {
         width=1.0,
         image_size=32,
         recipe=Recipe(epochs=1, max_train_images=64),
+        supernet_recipe=SupernetRecipe(epochs=1, max_train_images=64),
         deadline_s=120,
     ),
     "laptop": Preset(
@@ -34,6 +39,7 @@ PRESETS = {
         width=1.0,
         image_size=64,
         recipe=Recipe(epochs=8),
+        supernet_recipe=SupernetRecipe(epochs=16),
         deadline_s=1800,
     ),
     "paper": Preset(
@@ -41,6 +47,7 @@ PRESETS = {
         width=1.2,
         image_size=224,
         recipe=Recipe(epochs=50, shift=8),
+        supernet_recipe=SupernetRecipe(epochs=50, shift=8),
         deadline_s=6 * 3600,
     ),
 }

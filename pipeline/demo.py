@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,9 @@ from pipeline.reading.read import read_dataset, read_datasets
 from pipeline.running.output import percent, table
 from pipeline.running.progress import say
 from pipeline.running.threads import one_thread
+from pipeline.space.answers import SearchEntry
 from pipeline.space.meta_train import MetaTrainSummary, meta_train
-from pipeline.space.search import SearchResult, search
+from pipeline.space.search import search
 from pipeline.zoo import Zoo
 from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.cross_modal.features import keeps_class_when_mirrored
@@ -41,7 +43,10 @@ PAIRS, WORKERS, EPOCHS, IMAGE_SIZE = 32, 2, 5, 64
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """The network that was found, and its test accuracy by epoch from the three starts."""
+    """The network that was found, and its test accuracy by epoch from the three starts.
+
+    Epoch 0 is before training: a classifier in closed form.
+    """
 
     dataset: str
     row: str
@@ -81,13 +86,15 @@ def demo(out: Path) -> DemoSummary:
     zoo = str(out / "zoo")
     built = build_zoo(zoo, names, pairs=PAIRS, preset_name="laptop", image_size=IMAGE_SIZE, workers=WORKERS)
     meta = meta_train(zoo, out / "space")
-    found = search(QUERY, zoo, out / "space")
-    say(f"found for {query.name}: {found.entries[0].key} of {found.entries[0].dataset}")
-    tuned = fine_tune(QUERY, zoo, found.entries[0].key, out / "network", EPOCHS, overwrite=True)
+    found = search(QUERY, zoo, out / "space", top=1000)
+    first, best = found.entries[0], next(entry for entry in found.entries if entry.dataset is not None)
+    say(f"found for {query.name}: {first.key}" + ("" if first == best else f", and of the rows {best.key}"))
+    say("; ".join(first.why))
+    tuned = fine_tune(QUERY, zoo, first.key, out / "network", EPOCHS, overwrite=True)
     with one_thread():
-        runs = three_starts(zoo, found.entries[0].key, query, EPOCHS)
+        runs = three_starts(zoo, best.key, query, EPOCHS)
     snapshot = Zoo.open(zoo).snapshot()
-    summary = _summary(built, meta, found, query, runs, snapshot, time.monotonic() - began)
+    summary = _summary(built, meta, best, query, runs, snapshot, time.monotonic() - began)
     draw(snapshot, summary, out / "picture.png")
     (out / "summary.json").write_text(json.dumps(asdict(summary), indent=1) + "\n")
     say(f"the network is in {tuned.out}, the picture in {out / 'picture.png'}, the figures in {out / 'summary.json'}")
@@ -95,7 +102,10 @@ def demo(out: Path) -> DemoSummary:
 
 
 def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[str, Run]:
-    """The row's architecture fine-tuned on the query from its own, the zoo's starting, and random weights."""
+    """The row's architecture on the query from its own, the zoo's starting, and random weights.
+
+    The curve begins with what each knows before training (epoch 0).
+    """
     store = Zoo.open(zoo)
     row = find_row(store, key)
     search_space = zoo_search_space(store)
@@ -105,24 +115,26 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
     runs = {}
     for start in STARTS:
         say(f"fine-tuning on {query.name} from {start} weights")
-        runs[start] = run_from(
+        run = partial(
+            run_from,
             start,
             search_space,
             search_space.architecture(row.identity.topology),
             store.load_weights(row),
             query,
-            recipe,
             key=f"demo/{row.key}",
             curve_on=query.test,
             curve_at=range(1, epochs + 1),
         )
+        before, after = run(replace(recipe, epochs=0)), run(recipe)
+        runs[start] = replace(after, correct_by_epoch=before.correct_by_epoch + after.correct_by_epoch)
     return runs
 
 
 def _summary(
     built: BuildSummary,
     meta: MetaTrainSummary,
-    found: SearchResult,
+    best: SearchEntry,
     query: ImageDataset,
     runs: dict[str, Run],
     snapshot: ZooSnapshot,
@@ -150,8 +162,8 @@ def _summary(
         },
         query=Query(
             dataset=query.name,
-            row=found.entries[0].key,
-            from_dataset=found.entries[0].dataset,
+            row=best.key,
+            from_dataset=best.dataset or "",
             test_total=len(query.test),
             accuracy_by_epoch=by_epoch["retrieved"],
             start_accuracy_by_epoch=by_epoch["start"],
@@ -175,7 +187,7 @@ def draw(snapshot: ZooSnapshot, summary: DemoSummary, path: Path) -> None:
     left.set_title(f"Fronts of {summary.pairs} networks on {summary.datasets} datasets")
     left.legend(fontsize=6.5, ncols=5, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     query = summary.query
-    epochs = range(1, len(query.accuracy_by_epoch) + 1)
+    epochs = range(len(query.accuracy_by_epoch))
     for curve, label in (
         (query.accuracy_by_epoch, f"the network found (of {query.from_dataset})"),
         (query.start_accuracy_by_epoch, "same architecture, the zoo's starting weights"),
@@ -183,7 +195,9 @@ def draw(snapshot: ZooSnapshot, summary: DemoSummary, path: Path) -> None:
     ):
         right.plot(epochs, [100 * accuracy for accuracy in curve], marker="o", label=label)
     right.set_xticks(epochs)
-    right.set(xlabel="epoch", ylabel=f"test accuracy, % ({query.test_total} images)", ylim=(0, 102))
+    right.set(
+        xlabel="epoch (0: before training)", ylabel=f"test accuracy, % ({query.test_total} images)", ylim=(0, 102)
+    )
     right.set_title(f"A new dataset: {query.dataset}")
     right.legend(fontsize=8, loc="lower right")
     figure.savefig(path, dpi=110)
@@ -211,9 +225,9 @@ def report(summary: DemoSummary) -> str:
     """The table that `make demo` ends with."""
     query = summary.query
     curves = (query.accuracy_by_epoch, query.start_accuracy_by_epoch, query.random_accuracy_by_epoch)
-    at = sorted({1, 2, len(curves[0])})
+    at = sorted({0, 1, 2, len(curves[0]) - 1} & {*range(len(curves[0]))})
     rows = [
-        (name, *(percent(curve[epoch - 1]) for epoch in at))
+        (name, *(percent(curve[epoch]) for epoch in at))
         for name, curve in zip(
             (f"found: {query.row[:8]} of {query.from_dataset}", "starting weights", "random"), curves
         )

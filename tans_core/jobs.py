@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tans_core.records import Attempt, Choice, DatasetRecord, PairIdentity, Seconds, TrainedPair
+from tans_core.lineage import SupernetIdentity, TrainedSupernet
+from tans_core.records import Attempt, Choice, DatasetRecord, PairIdentity, Seconds, TrainedPair, Worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,21 @@ class Job:
     identity: PairIdentity
     attempt: Attempt
     choice: Choice
+    deadline_s: float
+
+    @property
+    def fingerprint(self) -> str:
+        return self.identity.fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupernetJob:
+    """A dataset's supernet to be trained, out of which its pairs are cut."""
+
+    key: str
+    name: str  # for people: "the supernet of wesnoth-units"
+    identity: SupernetIdentity
+    attempt: Attempt
     deadline_s: float
 
     @property
@@ -45,9 +61,20 @@ class Outcome:
     """What a worker returns for a pair: exactly one of `trained` and `failure`."""
 
     job: Job
-    worker: str
+    worker: Worker
     seconds: Seconds
     trained: TrainedPair | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SupernetOutcome:
+    """What a worker returns for a supernet: exactly one of `trained` and `failure`."""
+
+    job: SupernetJob
+    worker: Worker
+    seconds: Seconds
+    trained: TrainedSupernet | None = None
     failure: Failure | None = None
 
 
@@ -56,7 +83,11 @@ class Described:
     """What a worker returns for a dataset it looked at: exactly one of `record` and `failure`."""
 
     job: DescribeJob
-    worker: str
+    worker: Worker
     seconds: Seconds
     record: DatasetRecord | None = None
     failure: Failure | None = None
+
+
+AnyJob = Job | SupernetJob | DescribeJob
+AnyOutcome = Outcome | SupernetOutcome | Described

@@ -45,3 +45,8 @@ class TrainedSupernet:
 
     weights: bytes  # safetensors, matrices in 16 bits
     curve: tuple[CurvePoint, ...]  # mean loss of each epoch; validation counts belong to pairs
+
+
+def parent_of(pair: PairIdentity) -> str | None:
+    """Key of what a pair comes from: its dataset's supernet, or the row that it goes on from."""
+    return supernet_of(pair).key if pair.mode == "from_supernet" else pair.parent

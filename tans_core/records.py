@@ -192,6 +192,15 @@ class Attempt:
     number: int
 
 
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who did a job, and where."""
+
+    name: str
+    node: str  # id of the node under Ray, else the host's name
+    device: str  # kind of what it computed on: "cpu", or "cuda: " and the GPU's name
+
+
 @dataclass(frozen=True, kw_only=True)
 class PairIdentity:
     """All that decides what training a pair gives. Its hash is the key of the pair."""
@@ -293,6 +302,7 @@ class Row:
     weights: WeightsReference
     choice: Choice
     versions: dict[str, str]
+    worker: Worker | None = None  # None: of schema 1, which did not keep it
 
     @property
     def candidate(self) -> Candidate:
@@ -329,6 +339,8 @@ class ZooSettings:
     supernet: str  # hash of the starting weights
     noise: str  # hash of the Gaussian batch that gives the responses
     seed: int
+    pair_mode: str = "standalone"  # of a build that asks for none
+    supernet_recipe: dict[str, Any] = field(default_factory=dict)  # asdict(SupernetRecipe)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,10 +6,11 @@ from dataclasses import asdict
 
 import torch
 
-from tans_core.jobs import Job
+from tans_core.jobs import Job, SupernetJob
+from tans_core.lineage import SupernetIdentity
 from tans_core.records import Attempt, Candidate, Choice, ImageDataset, PairIdentity
 from tans_core.search_space.space import SearchSpace
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, SupernetRecipe
 
 
 def pair_jobs(
@@ -43,3 +44,33 @@ def pair_jobs(
             )
         )
     return jobs
+
+
+def supernet_job_of(dataset: ImageDataset, search_space: SearchSpace, deadline_s: float = 500) -> SupernetJob:
+    """The supernet of a dataset, of smoke size."""
+    identity = SupernetIdentity(
+        fingerprint=dataset.fingerprint,
+        search_space=search_space.name,
+        width=search_space.width,
+        image_size=dataset.image_size,
+        recipe=asdict(SupernetRecipe(epochs=1, mirror=False, batch_size=16)),
+        supernet=search_space.supernet_hash,
+        seed=0,
+    )
+    name = f"the supernet of {dataset.name}"
+    return SupernetJob(key=identity.key, name=name, identity=identity, attempt=Attempt("run", 1), deadline_s=deadline_s)
+
+
+def cut_job_of(supernet: SupernetJob, search_space: SearchSpace, number: int = 0) -> Job:
+    """A pair that is cut out of it."""
+    (topology,) = search_space.sample(1, torch.Generator().manual_seed(number)).tolist()
+    given = {name: getattr(supernet.identity, name) for name in supernet.identity.__dataclass_fields__}
+    identity = PairIdentity(topology=tuple(topology), mode="from_supernet", **given)
+    return Job(
+        key=identity.key,
+        name=f"a pair {identity.key[:6]}",
+        identity=identity,
+        attempt=Attempt("run", 1),
+        choice=Choice(Candidate(identity.fingerprint, identity.topology), number, "random", "a test's"),
+        deadline_s=supernet.deadline_s,
+    )

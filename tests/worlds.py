@@ -30,6 +30,7 @@ from tans_core.records import (
     Seconds,
     TrainedPair,
     WeightsReference,
+    Worker,
     ZooSettings,
     ZooSnapshot,
 )
@@ -196,7 +197,7 @@ def _outcome(
         curve=(CurvePoint(1, 1.0),),
         weights=encode_weights({"w": torch.full((2,), float(number))}),
     )
-    return Outcome(job=job, worker="trainer-00", seconds=Seconds(), trained=trained)
+    return Outcome(job=job, worker=Worker("trainer-00", "a node", "cpu"), seconds=Seconds(), trained=trained)
 
 
 def _row(outcome: Outcome, record: DatasetRecord) -> Row:

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from pipeline.commands.parsing import SPECS_HELP, command, init_option, zoo_option
-from pipeline.running.output import Output, percent
+from pipeline.config import PAIR_MODES
+from pipeline.running.output import Output, percent, shown
 from pipeline.running.progress import say
 
 
@@ -31,6 +32,12 @@ def add(commands) -> None:
         choices=("hypervolume", "random"),
         default="hypervolume",
         help="how the next pair is chosen (default: expected hypervolume gain)",
+    )
+    parser.add_argument(
+        "--pair-mode",
+        choices=PAIR_MODES,
+        help="how the pairs of this build are made: each trained by itself, or cut out of its dataset's supernet, "
+        "which is trained once (default: what the zoo was begun with; standalone for a new one)",
     )
     parser.add_argument(
         "--costs",
@@ -66,8 +73,9 @@ def add(commands) -> None:
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
-    from pipeline.growing.build_zoo import build_zoo, plan_build
+    from pipeline.growing.build_zoo import build_zoo
     from pipeline.growing.estimate import estimate
+    from pipeline.growing.plan import plan_build
 
     shared = {
         "pairs": given.pairs,
@@ -77,6 +85,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
         "image_size": given.image_size,
         "init": given.init,
         "seed": given.seed,
+        "pair_mode": given.pair_mode,
     }
     if given.dry_run:
         cost = estimate(plan_build(given.zoo, given.datasets, **shared), max(1, given.workers))
@@ -103,6 +112,10 @@ def run(given: argparse.Namespace, output: Output) -> int:
     text = f"{summary.pairs} pairs, {summary.failures} failures, {summary.wall_s:.0f} s"
     if summary.exhausted:
         text = f"{summary.pairs} of {summary.pairs_asked} pairs: no candidate left; {summary.failures} failures"
+    if summary.supernets:
+        text += f", {summary.supernets} supernets trained"
+    if summary.datasets_left:
+        text += f", left out: {', '.join(map(shown, summary.datasets_left))}"
     if summary.utilisation is not None:
         text += f", workers busy {percent(summary.utilisation)}"
     text += f", hypervolume {summary.hypervolume_mean:.3f} ({summary.hypervolume_mean_test:.3f} on test)"

@@ -6,19 +6,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack, closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import torch
 
-from pipeline.config import checked_seed, preset
+from pipeline.config import preset
 from pipeline.growing.costs import cost_scale
 from pipeline.growing.growth import Growth
+from pipeline.growing.plan import BuildPlan, plan_build
 from pipeline.growing.profiles import record_datasets
 from pipeline.growing.workers import Workers, workers_up
-from pipeline.reading.read import read_datasets
-from pipeline.reading.starting_weights import starting_weights
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest, stop_on_signals
 from pipeline.running.threads import one_thread
@@ -27,14 +26,10 @@ from pipeline.tracking.tracker import Status, Tracker, make_tracker
 from pipeline.zoo import Zoo
 from pipeline.zoo.history.run_facts import journalled, without_secrets
 from pipeline.zoo.latency import device_name, measure_rows
-from pipeline.zoo.upkeep.verify import zoo_search_space
 from tans_core.acquisition.choose import check_chooser, make_chooser
 from tans_core.acquisition.hypervolume import CostScale, check_costs, hypervolume_mean
-from tans_core.errors import ConfigError, DatasetUnavailable
-from tans_core.records import ImageDataset, Row, ZooSettings
-from tans_core.search_space import WORDS, make_search_space
-from tans_core.search_space.space import SearchSpace
-from tans_core.training.standalone import noise_hash
+from tans_core.errors import ConfigError
+from tans_core.records import Row
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,60 +50,10 @@ class BuildSummary:
     nodes: int = 0  # that the workers were on
     stopped_by: str | None = None  # a signal's name; None where the build came to its own end
     exhausted: bool = False  # no candidate was left
+    pair_mode: str  # of this build: "standalone", or "from_supernet"
+    supernets: int = 0  # trained in this run
+    datasets_left: tuple[str, ...] = ()  # their supernets came to nothing in this run
     wall_s: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildPlan:
-    """What a build would do, before it does it."""
-
-    settings: ZooSettings
-    search_space: SearchSpace
-    datasets: tuple[ImageDataset, ...]
-    rows_there: int
-    rows_at_end: int
-
-
-def plan_build(
-    zoo: str,
-    datasets: Sequence[str],
-    *,
-    pairs: int | None = None,
-    more: int | None = None,
-    preset_name: str | None = None,
-    search_space: str | None = None,
-    image_size: int | None = None,
-    init: str | Path | None = None,
-    seed: int | None = None,
-) -> BuildPlan:
-    """Check everything that can be checked before anything starts; see `build_zoo` for the arguments.
-
-    Raises:
-        ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
-        DatasetError: a SPEC cannot be read.
-        ZooError: the zoo cannot be opened.
-    """
-    if (pairs is None) == (more is None):
-        raise ConfigError("give either pairs (the zoo's rows at the end) or more (rows beyond what is there)")
-    wanted = pairs if pairs is not None else more
-    assert wanted is not None
-    if wanted < 1:
-        raise ConfigError(f"{'pairs' if more is None else 'more'} must be at least 1, got {wanted}")
-    if seed is not None:
-        checked_seed(seed)
-    settings, made = _settings(zoo, preset_name, search_space, image_size, init, seed)
-    there = Zoo.open(zoo).row_count() if Zoo.exists(zoo) else 0
-    return BuildPlan(
-        settings=settings,
-        search_space=made,
-        datasets=tuple(read_datasets(datasets, settings.image_size, _leave_out)),
-        rows_there=there,
-        rows_at_end=wanted + (there if more is not None else 0),
-    )
-
-
-def _leave_out(error: DatasetUnavailable) -> None:
-    say(f"left out of this build: {error}")
 
 
 def build_zoo(
@@ -131,6 +76,7 @@ def build_zoo(
     seed: int | None = None,
     mlflow_uri: str | None = None,
     wait: bool = False,
+    pair_mode: str | None = None,
 ) -> BuildSummary:
     """Train dataset-network pairs until the zoo has the rows asked for; the same call goes on where it was stopped.
 
@@ -152,6 +98,9 @@ def build_zoo(
         address: of a Ray cluster; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
         wait: for a driver that grows the zoo now, and go on after it; else it is a `ZooError`.
+        pair_mode: how the pairs of this build are made. "standalone": each trained by itself; "from_supernet": cut out
+            of their dataset's supernet, which is trained once. None: what the zoo was begun with, standalone for a new
+            one. A zoo may hold rows of both.
 
     Raises:
         ConfigError: the numbers make no sense, or disagree with what the zoo keeps.
@@ -187,6 +136,7 @@ def build_zoo(
         gpus_per_worker=gpus_per_worker,
         address=address,
         mlflow_uri=None if mlflow_uri is None else without_secrets(mlflow_uri),
+        pair_mode=pair_mode,
     )
     with stop_on_signals(goes_on=True) as stop, ExitStack() as started:
         planned = partial(
@@ -200,6 +150,7 @@ def build_zoo(
             image_size=image_size,
             init=init,
             seed=seed,
+            pair_mode=pair_mode,
         )
         plan = planned()
         scale = cost_scale(zoo, plan.settings, plan.search_space, costs, latency_table)
@@ -207,7 +158,8 @@ def build_zoo(
         with Zoo.claimed(zoo, run, stop, wait):
             # A new zoo is made when its workers are up: a start that fails leaves none behind.
             up = None if Zoo.exists(zoo) else started.enter_context(_workers(plan, wish, stop))
-            store = Zoo.open(zoo) if Zoo.exists(zoo) else Zoo.create(zoo, plan.settings, plan.search_space.start_file())
+            there = Zoo.exists(zoo)
+            store = Zoo.open(zoo) if there else Zoo.create(zoo, plan.settings, plan.search_space.start_file())
             if (store.settings.zoo_id, store.row_count()) != (plan.settings.zoo_id, plan.rows_there):
                 plan = planned()  # another driver made or grew it meanwhile
             if orphans := store.orphans():
@@ -218,9 +170,11 @@ def build_zoo(
             tracker = make_tracker(mlflow_uri, store.uri, plan.settings, store.journal, run)
             status: Status = "FAILED"
             try:
+                store = Zoo.open_to_grow(zoo)
                 start = {
                     "given": asdict(wish),
-                    "settings": asdict(plan.settings),  # seed, recipe and starting weights among them
+                    "pair_mode": plan.pair_mode,
+                    "settings": asdict(store.settings),  # seed, recipe and starting weights among them
                     "rows_there": plan.rows_there,
                     "rows_at_end": plan.rows_at_end,
                 }
@@ -251,6 +205,7 @@ class _Wish:
     gpus_per_worker: float | None
     address: str | None
     mlflow_uri: str | None
+    pair_mode: str | None
 
 
 def _build(
@@ -280,6 +235,8 @@ def _build(
                 chooser,
                 up.pool,
                 tracker,
+                plan.search_space,
+                pair_mode=plan.pair_mode,
                 run=run,
                 deadline_s=deadline_s,
                 stop=stop,
@@ -308,6 +265,9 @@ def _build(
         nodes=up.nodes,
         stopped_by=stop.name,
         exhausted=grown.exhausted,
+        pair_mode=plan.pair_mode,
+        supernets=grown.supernets,
+        datasets_left=grown.datasets_left,
         wall_s=time.monotonic() - began,
     )
 
@@ -326,6 +286,7 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, wish: _Wish, scale: CostScale, b
         costs=wish.costs,
         hypervolume_mean=hypervolume_mean(known, rows, scale),
         hypervolume_mean_test=hypervolume_mean(known, rows, scale, "test"),
+        pair_mode=plan.pair_mode,
         wall_s=time.monotonic() - began,
     )
 
@@ -333,61 +294,6 @@ def _nothing_to_do(store: Zoo, plan: BuildPlan, wish: _Wish, scale: CostScale, b
 def _workers(plan: BuildPlan, wish: _Wish, stop: StopRequest) -> AbstractContextManager[Workers]:
     datasets = {dataset.fingerprint: dataset for dataset in plan.datasets}
     return workers_up(datasets, plan.search_space, wish.workers, wish.gpus_per_worker, wish.address, stop)
-
-
-def _settings(
-    zoo: str,
-    preset_name: str | None,
-    search_space: str | None,
-    image_size: int | None,
-    init: str | Path | None,
-    seed: int | None,
-) -> tuple[ZooSettings, SearchSpace]:
-    """What the zoo keeps, or will keep; flags that disagree with a zoo that is there are refused."""
-    if Zoo.exists(zoo):
-        store = Zoo.open(zoo)
-        kept = store.settings
-        _refuse_disagreement(zoo, kept, preset_name, search_space, image_size, seed)
-        return kept, zoo_search_space(store, init)
-    chosen = preset(preset_name or "laptop")
-    chosen = replace(
-        chosen,
-        search_space=search_space or chosen.search_space,
-        image_size=chosen.image_size if image_size is None else image_size,
-    )
-    start = starting_weights(init or WORDS[chosen.search_space][0], chosen.search_space, chosen.width)
-    made = make_search_space(chosen.search_space, chosen.width, start, seed or 0)
-    made.costs(made.sample(1, torch.Generator()), chosen.image_size, 2)  # refuses a size that it cannot do
-    return ZooSettings(
-        zoo_id=uuid.uuid4().hex,
-        preset=preset_name or "laptop",
-        schema=Zoo.SCHEMA_VERSION,
-        search_space=made.name,
-        width=made.width,
-        image_size=chosen.image_size,
-        recipe=asdict(chosen.recipe),
-        supernet=made.supernet_hash,
-        noise=noise_hash(chosen.image_size),
-        seed=seed or 0,
-    ), made
-
-
-def _refuse_disagreement(
-    zoo: str,
-    kept: ZooSettings,
-    preset_name: str | None,
-    search_space: str | None,
-    image_size: int | None,
-    seed: int | None,
-) -> None:
-    flags = {"preset": preset_name, "search_space": search_space, "image_size": image_size, "seed": seed}
-    for name, value in flags.items():
-        if value is not None and value != getattr(kept, name):
-            flag = "--" + name.replace("_", "-")
-            raise ConfigError(
-                f"{zoo} keeps {flag} {getattr(kept, name)} and {value} was asked for: leave {flag} out, "
-                f"or begin another zoo with another --zoo"
-            )
 
 
 def _measure_latencies(store: Zoo, rows: Sequence[Row], plan: BuildPlan) -> None:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from pipeline.growing.build_zoo import BuildPlan
+from pipeline.growing.plan import BuildPlan
 from pipeline.running.threads import one_thread
+from tans_core.acquisition.seconds import BACKWARD, SupernetSeconds
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.loop import CPU, to_device
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, SupernetRecipe
 
 SAMPLES = 200  # random networks, for mean costs
 TIMED_STEPS = 3
 BYTES_A_PARAMETER = 2.1  # 16 bits for matrices, 32 for vectors and the statistics of batch norm
+OWN_BYTES = 150_000  # of a pair that was cut out: statistics of batch norm, and a classifier
 OVERHEAD = 1.2  # evaluation, batch norm, response, writing
 
 
@@ -31,16 +33,21 @@ class Estimate:
 
 
 def estimate(plan: BuildPlan, workers: int) -> Estimate:
-    """Time some training steps of one random network and scale by multiply-accumulates, images and epochs."""
+    """Time some training steps of one random network and scale by multiply-accumulates, images and epochs.
+
+    Supernets that are not there yet are counted for all datasets of which there can be a pair.
+    """
     recipe, size = Recipe(**plan.settings.recipe), plan.settings.image_size
     search_space = plan.search_space
     generator = torch.Generator().manual_seed(0)
     topology_CT = search_space.sample(SAMPLES, generator)
     params_C, flops_C = search_space.costs(topology_CT, size, 10)
     per_flop_s = _seconds_per_image(search_space, topology_CT[0].tolist(), size, recipe.batch_size) / flops_C[0].item()
+    pairs = max(0, plan.rows_at_end - plan.rows_there)
+    if plan.pair_mode == "from_supernet":
+        return _from_supernets(plan, workers, pairs, per_flop_s / BACKWARD)
     images = [len(dataset.train[: recipe.max_train_images]) for dataset in plan.datasets]
     image_passes = recipe.epochs * sum(images) / len(images)
-    pairs = max(0, plan.rows_at_end - plan.rows_there)
     pair_seconds = pairs * OVERHEAD * image_passes * flops_C.double().mean().item() * per_flop_s
     return Estimate(
         pairs=pairs,
@@ -48,6 +55,24 @@ def estimate(plan: BuildPlan, workers: int) -> Estimate:
         pair_seconds=pair_seconds,
         wall_s=pair_seconds / workers,
         storage_bytes=int(BYTES_A_PARAMETER * pairs * params_C.double().mean().item()),
+    )
+
+
+def _from_supernets(plan: BuildPlan, workers: int, pairs: int, forward_s: float) -> Estimate:
+    """Of pairs that are cut out, their datasets' missing supernets among them."""
+    counts = {dataset.fingerprint: dataset.counts() for dataset in plan.datasets}
+    recipe = SupernetRecipe(**plan.settings.supernet_recipe)
+    seconds = SupernetSeconds(counts, plan.search_space, plan.settings.image_size, recipe, forward_s)
+    missing = [fingerprint for fingerprint in counts if fingerprint not in plan.with_supernet][:pairs]
+    a_pair = sum(seconds.predicted("pair", fingerprint) for fingerprint in counts) / len(counts)
+    pair_seconds = OVERHEAD * (pairs * a_pair + sum(seconds.predicted("supernet", each) for each in missing))
+    largest = plan.search_space.costs(plan.search_space.layout.choices_TK[:, -1][None], plan.settings.image_size, 10)[0]
+    return Estimate(
+        pairs=pairs,
+        workers=workers,
+        pair_seconds=pair_seconds,
+        wall_s=pair_seconds / workers,
+        storage_bytes=int(BYTES_A_PARAMETER * len(missing) * largest.item()) + OWN_BYTES * pairs,
     )
 
 

@@ -6,8 +6,10 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 
+from pipeline.growing.identities import pair_identity
+from pipeline.growing.supernets import Supernets
 from pipeline.pools import ATTEMPTS, WorkerPool
 from pipeline.running.progress import Pace, Progress, say
 from pipeline.running.signals import FINISH_S, GivenUp, StopRequest
@@ -15,9 +17,9 @@ from pipeline.tracking.tracker import Tracker
 from pipeline.zoo import Zoo
 from tans_core.acquisition.choose import Chooser
 from tans_core.errors import PoolError
-from tans_core.jobs import Described, Job, Outcome
-from tans_core.records import Attempt, Candidate, Choice, DatasetRecord, Observation, PairIdentity, Row
-from tans_core.training.recipe import Recipe
+from tans_core.jobs import AnyOutcome, Job, Outcome, SupernetJob, SupernetOutcome
+from tans_core.records import Attempt, Candidate, Choice, DatasetRecord, Observation, Row, Worker
+from tans_core.search_space.space import SearchSpace
 
 FAILURES_IN_A_ROW = 5  # over at least two datasets, where there are two: then something is wrong with all of them
 COMMIT_ROWS, COMMIT_S = 64, 1.0
@@ -32,6 +34,17 @@ class Grown:
     utilisation: float | None
     decision_ms: tuple[float, ...]
     exhausted: bool
+    supernets: int  # trained
+    datasets_left: tuple[str, ...]  # names of those whose supernets came to nothing
+
+
+@dataclass(frozen=True)
+class _Retry:
+    """A pair that is to be tried again, in the mode in which it was chosen."""
+
+    choice: Choice
+    mode: str
+    attempt: int
 
 
 class Growth:
@@ -44,7 +57,9 @@ class Growth:
         chooser: Chooser,
         pool: WorkerPool,
         tracker: Tracker,
+        search_space: SearchSpace,
         *,
+        pair_mode: str,
         run: str,
         deadline_s: float,
         stop: StopRequest,
@@ -53,9 +68,11 @@ class Growth:
     ) -> None:
         self._zoo, self._chooser, self._pool, self._tracker = zoo, chooser, pool, tracker
         self._datasets = {record.fingerprint: record for record in datasets}
-        self._run, self._deadline_s, self._stop = run, deadline_s, stop
+        self._pair_mode, self._run, self._deadline_s, self._stop = pair_mode, run, deadline_s, stop
         self._hypervolume = hypervolume
         self._at_work: dict[str, Job] = {}
+        self._waiting: list[Job] = []  # for their supernets
+        self._exhausted = False
         self._events: list[tuple[str, dict]] = []
         self._done: list[Outcome] = []
         self._last_flush_s = time.monotonic()
@@ -64,6 +81,7 @@ class Growth:
         self._failures = 0
         self._failed_in_a_row: list[Outcome] = []
         self._progress = progress
+        self._supernets = Supernets(zoo, self._datasets, search_space, pool, self._note, run=run, deadline_s=deadline_s)
         self._resume()
         self._pace = Pace(len(self._rows))
 
@@ -73,35 +91,42 @@ class Growth:
         Raises:
             PoolError: pair after pair fails, over more than one dataset.
         """
-        exhausted = False
         while not self._stop:
-            wanted = rows - len(self._rows) - len(self._at_work) - len(self._done)
             late = ends is not None and time.monotonic() > ends
-            while not late and (self._retries or not exhausted) and wanted > 0 and self._room(wanted) > 0:
-                exhausted = not self._start_next()
-                wanted -= 1
-            if not self._at_work and (wanted <= 0 or late or exhausted):
+            while not late and self._room(rows) > 0 and self._start_next(rows):
+                pass
+            over = late or self._exhausted or self._wanted(rows) <= 0
+            if over and not self._at_work and not self._supernets.is_training():
                 break
             self._show(rows)
             try:
                 self._take(self._pool.next_outcome(COMMIT_S))
             except GivenUp:  # it ran in this process
                 self._at_work.clear()
+                self._supernets.forget_what_runs()
             self._flush_when_due()
         self._finish_what_runs()
         self._flush()
         self._show(rows, last=True)
+        self._refuse_without_supernets()
         return Grown(
             rows=tuple(self._rows),
             failures=self._failures,
             utilisation=self._utilisation(),
             decision_ms=tuple(self._decision_ms),
-            exhausted=exhausted and len(self._rows) < rows,
+            exhausted=self._exhausted and len(self._rows) < rows,
+            supernets=self._supernets.trained,
+            datasets_left=self._supernets.left,
         )
 
-    def _room(self, wanted: int) -> int:
+    def _wanted(self, rows: int) -> int:
+        """Pairs that are still to be chosen."""
+        return rows - len(self._rows) - len(self._at_work) - len(self._waiting) - len(self._done)
+
+    def _room(self, rows: int) -> int:
         """How many jobs to start now; the last ones wait for idle workers, not behind another pair at a busy one."""
-        return self._pool.free() if wanted > self._pool.workers else self._pool.idle()
+        to_start = self._wanted(rows) + len(self._waiting)
+        return self._pool.free() if to_start > self._pool.workers else self._pool.idle()
 
     # --- deciding ---------------------------------------------------------------------------------
 
@@ -110,88 +135,126 @@ class Growth:
         snapshot = self._zoo.snapshot()
         self._rows, keys = list(snapshot.rows), set(snapshot.row_by_key)
         self._next_decision = max((row.choice.decision + 1 for row in self._rows), default=0)
-        self._retries: list[tuple[Choice, int]] = []
+        self._retries: list[_Retry] = []
         attempts: Counter[str] = Counter()
         open_choices: dict[str, Choice] = {}
-        for event in self._zoo.journal.events():
+        modes: dict[str, str] = {}
+        events = self._zoo.journal.events()
+        self._supernets.resume(events, self._rows)
+        for event in events:
             if event.kind == "decision":
                 choice = choice_from(event.payload["choice"])
                 self._next_decision = max(self._next_decision, choice.decision + 1)
                 open_choices[event.payload["key"]] = choice
+                modes[event.payload["key"]] = event.payload.get("mode", "standalone")
                 attempts[event.payload["key"]] = max(attempts[event.payload["key"]], event.payload["attempt"])
             elif event.kind == "failure" and event.payload["final"]:
                 choice = open_choices.pop(event.payload["key"], None)
                 if choice is not None:
                     self._chooser.exclude(choice.candidate)
         for row in snapshot.rows:
-            self._chooser.observe(Observation(row.candidate, row.val_correct, row.val_total))
+            if row.identity.parent is None:  # a polished row says what more training gives, not what the next pair will
+                self._chooser.observe(Observation(row.candidate, row.val_correct, row.val_total))
         for key, choice in open_choices.items():
             if key in keys or choice.candidate.fingerprint not in self._datasets:
                 continue
-            if attempts[key] >= ATTEMPTS:
-                self._leave(key, choice, "WorkerLost", f"was at work in {attempts[key]} runs that ended before it did")
+            begun = attempts[key] - self._supernets.still_missing(choice.candidate.fingerprint, modes[key])
+            if begun >= ATTEMPTS:
+                self._leave(key, choice, "WorkerLost", f"was at work in {begun} runs that ended before it did")
             else:
-                self._retries.append((choice, attempts[key] + 1))
+                self._retries.append(_Retry(choice, modes[key], begun + 1))
 
-    def _start_next(self) -> bool:
-        """Start what is to be tried again, else decide; False where no candidate is left."""
-        if self._retries:
-            choice, attempt = self._retries.pop(0)
-            decision_ms = None
-        else:
-            pending = [Candidate(job.fingerprint, job.identity.topology) for job in self._at_work.values()]
+    def _start_next(self, rows: int) -> bool:
+        """Start what waited for its supernet, or is to be tried again, else decide; False where nothing is started."""
+        if supernet := self._supernets.to_try_again():
+            self._submit(supernet)
+            return True
+        ready = next((job for job in self._waiting if self._supernets.is_ready(job.identity)), None)
+        if ready is not None:
+            self._waiting.remove(ready)
+            self._submit(ready)
+            return True
+        self._waiting = [job for job in self._waiting if not self._supernets.is_left(job.fingerprint)]
+        if self._wanted(rows) <= 0:
+            return False
+        job = self._again() or self._decided()
+        if job is None:
+            return False
+        if job.identity.mode == "standalone" or self._supernets.is_ready(job.identity):
+            self._submit(job)
+            return True
+        self._waiting.append(job)
+        if supernet := self._supernets.ask_for(job.identity):
+            self._submit(supernet)
+        return True
+
+    def _again(self) -> Job | None:
+        """The next pair that is to be tried again."""
+        while self._retries:
+            retry = self._retries.pop(0)
+            if retry.mode == "standalone" or not self._supernets.is_left(retry.choice.candidate.fingerprint):
+                return self._job(retry, None)
+        return None
+
+    def _decided(self) -> Job | None:
+        """A new pair; None where none may be chosen now, or no candidate is left at all."""
+        if self._exhausted:
+            return None
+        pending = [
+            Candidate(job.fingerprint, job.identity.topology) for job in (*self._at_work.values(), *self._waiting)
+        ]
+        seconds = self._supernets.seconds_of_next_pairs() if self._pair_mode == "from_supernet" else None
+        choice, decision_ms = None, 0.0
+        if seconds != {}:
             began = time.perf_counter()
-            chosen = self._chooser.propose(self._next_decision, pending)
+            choice = self._chooser.propose(self._next_decision, pending, seconds)
             decision_ms = 1000 * (time.perf_counter() - began)
             self._decision_ms.append(decision_ms)
-            if chosen is None:
-                return False
-            choice, attempt = chosen, 1
-            self._next_decision += 1
-        job = self._job(choice, attempt)
+        if choice is None:
+            self._exhausted = not self._supernets.names
+            return None
+        self._next_decision += 1
+        return self._job(_Retry(choice, self._pair_mode, 1), decision_ms)
+
+    def _submit(self, job: Job | SupernetJob) -> None:
+        if isinstance(job, Job):
+            self._at_work[job.key] = job
+        if self._first_start_s is None:
+            self._first_start_s = time.monotonic()
+        self._pool.submit(job)
+
+    def _job(self, wish: _Retry, decision_ms: float | None) -> Job:
+        """A pair as a job, which the journal now knows."""
+        choice, record = wish.choice, self._datasets[wish.choice.candidate.fingerprint]
+        identity = pair_identity(self._zoo.settings, record, choice.candidate.topology, wish.mode)
+        job = Job(
+            key=identity.key,
+            name=f"{record.name} {identity.key[:6]}",
+            identity=identity,
+            attempt=Attempt(self._run, wish.attempt),
+            choice=choice,
+            deadline_s=self._deadline_s,
+        )
         self._note(
             "decision",
             key=job.key,
-            attempt=attempt,
+            attempt=wish.attempt,
             name=job.name,
+            mode=wish.mode,
             choice=asdict(choice),
             zoo_version=self._zoo.version,
             decision_ms=decision_ms,
         )
-        self._at_work[job.key] = job
-        if self._first_start_s is None:
-            self._first_start_s = time.monotonic()
-        self._pool.submit(job)
-        return True
-
-    def _job(self, choice: Choice, attempt: int) -> Job:
-        settings, record = self._zoo.settings, self._datasets[choice.candidate.fingerprint]
-        recipe = Recipe(**settings.recipe)
-        if recipe.mirror is None:
-            recipe = replace(recipe, mirror=record.mirror)
-        identity = PairIdentity(
-            fingerprint=record.fingerprint,
-            search_space=settings.search_space,
-            topology=choice.candidate.topology,
-            width=settings.width,
-            image_size=settings.image_size,
-            mode="standalone",
-            recipe=asdict(recipe),
-            supernet=settings.supernet,
-            seed=settings.seed,
-        )
-        return Job(
-            key=identity.key,
-            name=f"{record.name} {identity.key[:6]}",
-            identity=identity,
-            attempt=Attempt(self._run, attempt),
-            choice=choice,
-            deadline_s=self._deadline_s,
-        )
+        return job
 
     # --- taking what comes back ---------------------------------------------------------------------
 
-    def _take(self, outcome: Outcome | Described | None) -> None:
+    def _take(self, outcome: AnyOutcome | None) -> None:
+        if isinstance(outcome, SupernetOutcome) and self._supernets.is_training(outcome.job.key):
+            self._busy_s += outcome.seconds.total
+            self._last_end_s = time.monotonic()
+            self._flush()  # the pair that waits for it is in the journal before it is in the zoo
+            self._supernets.take(outcome)
         if not isinstance(outcome, Outcome) or self._at_work.pop(outcome.job.key, None) is None:
             return
         self._busy_s += outcome.seconds.total
@@ -204,15 +267,19 @@ class Growth:
         assert outcome.trained is not None
         candidate = Candidate(outcome.job.fingerprint, outcome.job.identity.topology)
         self._chooser.observe(Observation(candidate, outcome.trained.val_correct, outcome.trained.val_total))
+        self._supernets.pair_took(outcome.job.identity, outcome.seconds.total)
 
     def _failed(self, outcome: Outcome) -> None:
         job, failure = outcome.job, outcome.failure
         assert failure is not None
         if job.attempt.number < ATTEMPTS:
-            self._note("failure", key=job.key, attempt=job.attempt.number, final=False, **asdict(failure))
-            self._retries.append((job.choice, job.attempt.number + 1))
+            worker = asdict(outcome.worker)
+            self._note(
+                "failure", key=job.key, attempt=job.attempt.number, final=False, worker=worker, **asdict(failure)
+            )
+            self._retries.append(_Retry(job.choice, job.identity.mode, job.attempt.number + 1))
             return
-        self._leave(job.key, job.choice, failure.kind, failure.message)
+        self._leave(job.key, job.choice, failure.kind, failure.message, outcome.worker)
         say(f"left {job.name} after {ATTEMPTS} attempts: {failure.kind}: {failure.message}")
         self._failed_in_a_row.append(outcome)
         datasets = {failed.job.fingerprint for failed in self._failed_in_a_row}
@@ -227,15 +294,25 @@ class Growth:
                 f"datasets; most often {cause}. What is committed stays; the journal has every cause"
             )
 
-    def _leave(self, key: str, choice: Choice, kind: str, message: str) -> None:
+    def _leave(self, key: str, choice: Choice, kind: str, message: str, worker: Worker | None = None) -> None:
         self._failures += 1
         self._chooser.exclude(choice.candidate)
-        self._note("failure", key=key, attempt=ATTEMPTS, final=True, kind=kind, message=message)
+        where = None if worker is None else asdict(worker)
+        self._note("failure", key=key, attempt=ATTEMPTS, final=True, worker=where, kind=kind, message=message)
+
+    def _refuse_without_supernets(self) -> None:
+        """Where not one dataset has a supernet, something is wrong with all of them."""
+        if self._datasets and len(self._supernets.left) == len(self._datasets):
+            cause, _ = Counter(self._supernets.causes()).most_common(1)[0]
+            raise PoolError(
+                f"the supernets of all {len(self._datasets)} datasets came to nothing; most often {cause}. "
+                "What is committed stays; the journal has every cause"
+            )
 
     def _finish_what_runs(self) -> None:
         """After a stop was asked for: take what comes back within its time."""
         ends = time.monotonic() + FINISH_S
-        while self._stop and self._at_work and time.monotonic() < ends:
+        while self._stop and (self._at_work or self._supernets.is_training()) and time.monotonic() < ends:
             self._take(self._pool.next_outcome(max(0.0, ends - time.monotonic())))
 
     # --- committing ---------------------------------------------------------------------------------
@@ -276,7 +353,7 @@ class Growth:
         return self._busy_s / (self._pool.workers * (self._last_end_s - self._first_start_s))
 
     def _show(self, rows: int, last: bool = False) -> None:
-        names = ", ".join(job.name for job in list(self._at_work.values())[: self._pool.workers])
+        names = ", ".join([*self._supernets.names, *(job.name for job in self._at_work.values())][: self._pool.workers])
         line = (
             f"{len(self._rows)} of {rows} pairs, {self._failures} failures, {self._pace.words(len(self._rows), rows)}"
         )

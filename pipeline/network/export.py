@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.running.files import write_whole
 from tans_core import exported
-from tans_core.records import ImageDataset, Row
+from tans_core.records import ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.weights import encode_weights
 
@@ -20,14 +20,14 @@ def export(
     network: nn.Module,
     search_space: SearchSpace,
     dataset: ImageDataset,
-    row: Row,
+    origin: dict[str, Any],
     summary: dict[str, Any],
     out: Path,
 ) -> None:
     """Write a network that was trained on `dataset`; `tans_core/exported.py` goes with it and loads it.
 
     Args:
-        row: of the zoo, where the network came from.
+        origin: where the network came from.
         summary: of its training, as JSON has it.
         out: a folder that is there.
 
@@ -46,7 +46,7 @@ def export(
             "mean": torch.as_tensor(search_space.input_mean).tolist(),
             "std": torch.as_tensor(search_space.input_std).tolist(),
         },
-        "from": {"row": row.key, "dataset": row.dataset_name, "topology": row.identity.topology},
+        "from": origin,
         "accuracy": summary,
     }
     write_whole(out / "exported.py", Path(exported.__file__).read_bytes())

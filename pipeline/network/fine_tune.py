@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.config import checked_seed
+from pipeline.network.contestants import Attempt, Bench, Tried, accuracy, of_row, row_recipe
 from pipeline.network.export import export
 from pipeline.network.load_network import find_start
 from pipeline.network.network_folder import is_of_network, seal
-from pipeline.reading.read import read_dataset
-from pipeline.running.output import percent, shown
-from pipeline.running.progress import Progress, say
+from pipeline.network.race import Race
 from pipeline.running.result_folder import new_result
 from pipeline.running.threads import torch_threads
 from pipeline.zoo import Zoo
 from pipeline.zoo.upkeep.verify import zoo_search_space
-from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.errors import ConfigError
 from tans_core.evaluation.intervals import wilson
-from tans_core.records import CurvePoint, ImageDataset, Row
+from tans_core.records import Row
 from tans_core.search_space import make_search_space
-from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.search_space.space import SearchSpace
-from tans_core.training.budget import SIZES, Timing, choose, timing
-from tans_core.training.fine_tune import Judged, Learned, OutOfTime, judge, network_from, tune
-from tans_core.training.loop import CPU, keep_going, steps_of, to_device
+from tans_core.training.fine_tune import Judged, Learned, judge
 from tans_core.training.recipe import Recipe
 
 EPOCHS = 10  # unless told otherwise
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One setting of a fine-tuning in so many minutes, before test was read."""
-
-    image_size: int
-    epochs: int  # 0: a classifier in closed form
-    ended: int  # epochs until the time was up
-    best_epoch: int
-    val_accuracy: float
-    wall_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,9 +96,9 @@ def fine_tune(
             weights.
         out: folder of the network; made where it is not there, and only then left when nothing came of it.
         epochs: None: `EPOCHS`.
-        minutes: instead of epochs and image size. A few steps are timed at rising sizes, each size answers by a
-            classifier in closed form, and the rest of the time is trained with the size and epochs that fit; the best
-            in validation is kept. What was chosen is given again by `epochs` and `image_size`.
+        minutes: instead of epochs and image size (see `race.py`). A few steps are timed at rising sizes, each size
+            answers by a classifier in closed form, and the rest of the time is trained with the size and epochs that
+            fit; the best in validation is kept. What was chosen is given again by `epochs` and `image_size`.
         lr, batch_size: None: those of the row's recipe.
         image_size: a multiple of 32, to which the original pictures are read; None: the zoo's.
         seed: of the classifier, the order of images and their shifts.
@@ -140,129 +123,57 @@ def fine_tune(
     out = Path(out).expanduser()
     with torch_threads(threads), new_result(out, is_of_network, overwrite) as folder:
         search_space = _search_space(store, start, found, init)
-        weights = store.load_weights(found) if start == "retrieved" else {}
-        work = _Work(
-            spec=spec, row=found, start=start, search_space=search_space, weights=weights, seed=seed, clock=clock
-        )
+        contestant = of_row(store, found, start, search_space, recipe)
+        bench = Bench(spec=spec, seed=seed, clock=clock)
         if minutes is None:
-            best = work.attempt(image_size or found.identity.image_size, recipe)
-            tried = (best.tried,)
+            best = bench.attempt(contestant, image_size or found.identity.image_size, recipe.epochs)
+            tried = [best.tried]
         else:
-            best, tried = _within(began + 60 * minutes, work, recipe)
-        summary = FineTuned(
-            dataset=best.dataset.name,
-            class_names=best.dataset.class_names,
-            row=found.key,
-            start=start,
-            from_dataset=found.dataset_name if start == "retrieved" else None,
-            epochs=best.recipe.epochs,
-            **_results(best.learned, judge(best.network, best.dataset, search_space)),
-            image_size=best.dataset.image_size,
-            recipe=asdict(best.recipe),
-            seed=seed,
-            threads=threads,
-            minutes=minutes,
-            tried=tried,
-            wall_s=clock() - began,
-            out=str(out),
-        )
-        try:
-            export(best.network, search_space, best.dataset, found, asdict(summary), folder)
-            seal(folder)
-        except OSError as error:
-            raise ConfigError(f"--out {out} cannot be written ({error.strerror}): name another folder") from error
+            race = Race(bench, began + 60 * minutes)
+            best, tried = race.run([contestant]), race.tried
+        summary = finish(best, tried, bench, began, minutes, threads, out, folder)
     return summary
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Attempt:
-    """A network that was made, and how."""
+def finish(
+    best: Attempt,
+    tried: Sequence[Tried],
+    bench: Bench,
+    began: float,
+    minutes: float | None,
+    threads: int,
+    out: Path,
+    folder: Path,
+) -> FineTuned:
+    """Read test, once, and write the network into `folder`, from where it goes to `out`.
 
-    network: nn.Module
-    dataset: ImageDataset
-    recipe: Recipe
-    learned: Learned
-    tried: Tried
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Work:
-    """What all attempts of a fine-tuning have in common."""
-
-    spec: str
-    row: Row
-    start: str
-    search_space: SearchSpace
-    weights: dict[str, Tensor]
-    seed: int
-    clock: Callable[[], float]
-
-    def attempt(self, image_size: int, recipe: Recipe, check: Callable[[], None] = keep_going) -> _Attempt:
-        """The network at one size by one recipe; all that is random comes from row, dataset and seed."""
-        began, row = self.clock(), self.row
-        dataset = read_dataset(self.spec, image_size)
-        if recipe.epochs:
-            recipe = replace(recipe, mirror=keeps_class_when_mirrored(dataset, lite0_backbone()))
-        key = f"{row.key}/{dataset.fingerprint}/{self.seed}"
-        architecture, classes = self.search_space.architecture(row.identity.topology), len(dataset.class_names)
-        network = to_device(network_from(self.start, self.search_space, architecture, self.weights, classes, key), CPU)
-        words = f"{row.key} of {shown(row.dataset_name)}" if self.start == "retrieved" else f"the start of {row.key}"
-        say(f"fine-tuning {words} on {len(dataset.train)} images of {shown(dataset.name)} at {image_size} px")
-        watch = _Watch(recipe, len(dataset.train), check)
-        learned = tune(network, dataset, self.search_space, recipe, key=key, check=watch.step, on_epoch=watch.epoch)
-        tried = Tried(
-            image_size=image_size,
-            epochs=recipe.epochs,
-            ended=learned.curve[-1].epoch,
-            best_epoch=learned.best_epoch,
-            val_accuracy=learned.val_correct / len(dataset.validation),
-            wall_s=self.clock() - began,
-        )
-        return _Attempt(network=network, dataset=dataset, recipe=recipe, learned=learned, tried=tried)
-
-
-def _within(ends: float, work: _Work, recipe: Recipe) -> tuple[_Attempt, tuple[Tried, ...]]:
-    """The best attempt of those that fit before `ends`, of equals the latest; and all of them.
-
-    Sizes are looked at while looking at the next one takes a tenth of what is left, or less.
+    Raises:
+        ConfigError: it cannot be written.
     """
-    best: _Attempt | None = None
-    tried: list[Tried] = []
-    timings: list[Timing] = []
-
-    def see(attempt: _Attempt) -> None:
-        nonlocal best
-        tried.append(attempt.tried)
-        if best is None or attempt.learned.val_correct >= best.learned.val_correct:
-            best = attempt
-
-    looked_s = 0.0
-    for size in SIZES:
-        began = work.clock()
-        if timings and looked_s * (size / timings[-1].image_size) ** 2 > (ends - began) / 10:
-            break
-        instant = work.attempt(size, replace(recipe, epochs=0))
-        timings.append(timing(instant.network, instant.dataset, recipe, work.clock))
-        see(instant)
-        looked_s = work.clock() - began
-    left_s = ends - work.clock()
-    chosen = choose(timings, left_s)
-    if chosen is None:
-        say(f"{max(0, left_s):.0f} s are left, too few for an epoch")
-    else:
-        size, epochs = chosen
-        test_s = next(each.test_s for each in timings if each.image_size == size)
-
-        def check() -> None:
-            if work.clock() > ends - test_s:
-                raise OutOfTime
-
-        try:
-            see(work.attempt(size, replace(recipe, epochs=epochs), check))
-        except OutOfTime:
-            say("the time was up before the first epoch had ended")
-    assert best is not None
-    return best, tuple(tried)
+    contestant = best.contestant
+    summary = FineTuned(
+        dataset=best.dataset.name,
+        class_names=best.dataset.class_names,
+        row=contestant.key,
+        start=contestant.start,
+        from_dataset=contestant.from_dataset,
+        epochs=best.recipe.epochs,
+        **_results(best.learned, judge(best.network, best.dataset, contestant.search_space)),
+        image_size=best.dataset.image_size,
+        recipe=asdict(best.recipe),
+        seed=bench.seed,
+        threads=threads,
+        minutes=minutes,
+        tried=tuple(tried),
+        wall_s=bench.clock() - began,
+        out=str(out),
+    )
+    try:
+        export(best.network, contestant.search_space, best.dataset, contestant.origin, asdict(summary), folder)
+        seal(folder)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written ({error.strerror}): name another folder") from error
+    return summary
 
 
 def _check(epochs: int | None, minutes: float | None, image_size: int | None, seed: int) -> None:
@@ -277,13 +188,12 @@ def _check(epochs: int | None, minutes: float | None, image_size: int | None, se
 
 def _recipe(row: Row, epochs: int, lr: float | None, batch_size: int | None) -> Recipe:
     """The row's, over all training images, with what was asked for."""
-    of_row = Recipe(**row.identity.recipe)
+    of_row = row_recipe(row)
     return replace(
         of_row,
         epochs=epochs,
         peak_lr=of_row.peak_lr if lr is None else lr,
         batch_size=of_row.batch_size if batch_size is None else batch_size,
-        max_train_images=None,
     )
 
 
@@ -312,41 +222,10 @@ def _results(learned: Learned, tables: Judged) -> dict[str, Any]:
         "test_correct_by_class": _counts(tables.test_KK.diagonal()),
         "test_total_by_class": _counts(tables.test_KK.sum(dim=1)),
         "test_confusion": tuple(_counts(row_K) for row_K in tables.test_KK),
-        "val_accuracy_by_epoch": tuple(_accuracy(point) for point in learned.curve),
+        "val_accuracy_by_epoch": tuple(accuracy(point) for point in learned.curve),
         "train_loss_by_epoch": tuple(point.train_loss for point in learned.curve),
     }
 
 
 def _counts(count_K: Tensor) -> tuple[int, ...]:
     return tuple(count_K.tolist())
-
-
-def _accuracy(point: CurvePoint) -> float:
-    assert point.val_correct is not None and point.val_total
-    return point.val_correct / point.val_total
-
-
-class _Watch:
-    """Tells of a fine-tuning while it lasts: a line an epoch, and between two of them how far it is."""
-
-    def __init__(self, recipe: Recipe, train_images: int, check: Callable[[], None]) -> None:
-        self._check = check
-        self._epochs, self._steps = recipe.epochs, len(steps_of(train_images, recipe.batch_size))
-        self._progress, self._began_s, self._done = Progress(), time.monotonic(), 0
-
-    def step(self) -> None:
-        self._check()
-        epoch, step = divmod(self._done, self._steps)
-        self._done += 1
-        self._progress.show(f"epoch {epoch + 1} of {self._epochs}: step {step + 1} of {self._steps}")
-
-    def epoch(self, point: CurvePoint) -> None:
-        self._progress.clear()
-        if point.epoch == 0:
-            say(f"a classifier in closed form: validation {percent(_accuracy(point))}")
-            return
-        left_s = (time.monotonic() - self._began_s) / point.epoch * (self._epochs - point.epoch)
-        say(
-            f"epoch {point.epoch} of {self._epochs}: loss {point.train_loss:.3f}, "
-            f"validation {percent(_accuracy(point))}" + (f", about {left_s:.0f} s left" if left_s else "")
-        )

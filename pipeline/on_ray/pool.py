@@ -17,14 +17,14 @@ from pipeline.on_ray.authentication import of_cluster
 from pipeline.on_ray.machine import check_machine
 from pipeline.on_ray.messages import reason
 from pipeline.on_ray.trainer import Trainer
-from pipeline.pools import failed
+from pipeline.pools import failed, supernet_for
 from pipeline.running.progress import say
 from pipeline.running.shadows import shadow_on_worker
 from pipeline.running.threads import usable_cpus
 from pipeline.running.waiting import Wait, machine_load
 from tans_core.errors import ConfigError, PoolError
-from tans_core.jobs import Described, DescribeJob, Failure, Job, Outcome
-from tans_core.records import ImageDataset, Seconds
+from tans_core.jobs import AnyJob, AnyOutcome, DescribeJob, Failure
+from tans_core.records import ImageDataset, Seconds, Worker
 from tans_core.search_space.space import SearchSpace
 
 UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost; grows with the load
@@ -37,9 +37,10 @@ GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a w
 class _Worker:
     name: str
     actor: Any  # Ray gives its handles no type
-    queue: deque[tuple[Job | DescribeJob, Any]] = field(default_factory=deque)
+    queue: deque[tuple[AnyJob, Any]] = field(default_factory=deque)
     head_since: float = 0.0
     waking: Any = None  # an answer awaited after a loss: until then it gets no job
+    who: Worker | None = None  # once it was up
 
 
 class RayPool:
@@ -59,9 +60,10 @@ class RayPool:
         self.workers = workers
         self._up_limit_s = up_limit_s
         self._all_lost: Wait | None = None
-        self._homeless: deque[Job | DescribeJob] = deque()
+        self._homeless: deque[AnyJob] = deque()
         self._dataset_references = {fingerprint: ray.put(dataset) for fingerprint, dataset in datasets.items()}
-        self._supernet = ray.put(search_space)
+        self._search_space = ray.put(search_space)
+        self._supernet_references: dict[str, Any] = {}
         remote = ray.remote(Trainer)
         self._workers = [
             _Worker(
@@ -91,11 +93,14 @@ class RayPool:
         idle = sum(worker.waking is None and not worker.queue for worker in self._workers)
         return max(0, idle - len(self._homeless))
 
-    def submit(self, job: Job | DescribeJob) -> None:
+    def share(self, key: str, supernet: bytes) -> None:
+        self._supernet_references[key] = ray.put(supernet)
+
+    def submit(self, job: AnyJob) -> None:
         self._homeless.append(job)
         self._house()
 
-    def next_outcome(self, timeout_s: float) -> Outcome | Described | None:
+    def next_outcome(self, timeout_s: float) -> AnyOutcome | None:
         ends = time.monotonic() + timeout_s
         while True:
             self._house()
@@ -119,22 +124,24 @@ class RayPool:
             ray.kill(worker.actor)
 
     def _house(self) -> None:
-        """Give jobs to the workers with the shortest queues."""
+        """Give jobs to the workers with the shortest queues; of equal ones not to one behind a long job."""
         while self._homeless:
             awake = [worker for worker in self._workers if worker.waking is None and len(worker.queue) < QUEUED]
             if not awake:
                 return
-            worker = min(awake, key=lambda each: len(each.queue))
+            worker = min(awake, key=lambda each: (len(each.queue), sum(job.deadline_s for job, _ in each.queue)))
             job = self._homeless.popleft()
-            doing = "look at" if isinstance(job, DescribeJob) else "train"
-            reference = worker.actor.perform.options(name=f"{doing} {job.name}").remote(
-                job, [self._supernet, self._dataset_references[job.fingerprint]]
-            )
+            doing, supernet = "look at" if isinstance(job, DescribeJob) else "train", supernet_for(job)
+            references = [self._search_space, self._dataset_references[job.fingerprint]]
+            if supernet is not None:
+                doing = "cut"
+                references.append(self._supernet_references[supernet])
+            reference = worker.actor.perform.options(name=f"{doing} {job.name}").remote(job, references)
             if not worker.queue:
                 worker.head_since = time.monotonic()
             worker.queue.append((job, reference))
 
-    def _take(self, worker: _Worker) -> Outcome | Described:
+    def _take(self, worker: _Worker) -> AnyOutcome:
         job, reference = worker.queue.popleft()
         busy_since, worker.head_since = worker.head_since, time.monotonic()
         try:
@@ -147,11 +154,12 @@ class RayPool:
         except RayError as error:
             cause = Failure(type(error).__name__, reason(error))
         seconds = Seconds(train=time.monotonic() - busy_since)
-        return failed(job, worker.name, seconds, cause)
+        assert worker.who is not None
+        return failed(job, worker.who, seconds, cause)
 
     def _woken(self, worker: _Worker) -> None:
         try:
-            ray.get(worker.waking)
+            worker.who = ray.get(worker.waking)
             worker.waking = None
         except RayActorError:
             time.sleep(0.2)  # it is still restarting: ask again
@@ -183,18 +191,20 @@ class RayPool:
         """The nodes that the workers are on."""
         what = f"{self.workers} workers to be up"
         wait = Wait(what, self._up_limit_s, lambda: self._not_up(wait.limit_s), machine_load)
-        left, nodes = [worker.actor.ready.remote() for worker in self._workers], set()
+        asked = {worker.actor.ready.remote(): worker for worker in self._workers}
+        left = list(asked)
         while left:
             up, left = ray.wait(left, num_returns=len(left), timeout=min(wait.check(), 1.0))
             try:
-                nodes.update(ray.get(up))
+                for reference in up:
+                    asked[reference].who = ray.get(reference)
             except RayActorError as error:
                 raise PoolError(
                     shadow_on_worker(str(error))
                     or f"a worker could not start ({reason(error)}): look for memory, and whether the nodes have our "
                     "libraries; --workers 0 trains in this process"
                 ) from error
-        return nodes
+        return {worker.who.node for worker in self._workers if worker.who is not None}
 
     def _not_up(self, waited_s: float) -> PoolError:
         there, free = ray.cluster_resources(), ray.available_resources()

@@ -288,5 +288,6 @@ def metrics_of(summary: MetaTrainSummary, trained: TrainedSpace) -> dict[str, ob
         "retrieval": asdict(trained.retrieval),
         "unseen_instances": asdict(trained.unseen_instances),
         "left_out": asdict(trained.left_out) if trained.left_out else None,
+        "bar": trained.bar,
         "validation_curve": [dict(zip(CURVE, row)) for row in trained.curve.tolist()],
     }

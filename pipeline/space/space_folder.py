@@ -1,4 +1,5 @@
-"""A space as a folder: config.json, encoders.safetensors, index.arrow, metrics.json; nothing in it names a place.
+"""A space as a folder: config.json, encoders.safetensors, index.arrow and datasets.arrow, metrics.json; nothing in it
+names a place.
 
 config.json is written last and holds the hashes of the others, so that a folder is whole or says that it is not.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,11 @@ from tans_core.records import content_hash
 from tans_core.retrieval.index import Index
 from tans_core.training.weights import decode_weights, encode_weights, load_into
 
-SCHEMA = 2  # 1 had what the predictor sees of a network inside the indexed vector
+SCHEMA = 3  # 2 had no places of datasets; 1 had what the predictor sees of a network inside the indexed vector
 
-FILES = _ENCODERS, _INDEX, _METRICS, _CONFIG = "encoders.safetensors", "index.arrow", "metrics.json", "config.json"
+_ENCODERS, _INDEX, _DATASETS = "encoders.safetensors", "index.arrow", "datasets.arrow"
+_METRICS, _CONFIG = "metrics.json", "config.json"
+FILES = _ENCODERS, _INDEX, _DATASETS, _METRICS, _CONFIG
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +56,10 @@ class Space:
     identity: SpaceIdentity
     model: SpaceModel
     index: Index
+    fingerprints: tuple[str, ...]  # of the K datasets with rows
+    dataset_KE: Tensor  # their places
     error: float | None  # root of the predictor's squared error on sources left out, 0 to 1; None: not known
+    bar: float | None  # similarity of strangers, see `TrainedSpace`; None: not known
 
 
 def save_space(
@@ -66,7 +72,8 @@ def save_space(
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoders = encode_weights(trained.model.state_dict())
-    index = _index_bytes(trained)
+    index = _table_bytes("key", trained.keys, embedding=trained.embedding_RE, architecture=trained.architecture_RA)
+    datasets = _table_bytes("fingerprint", trained.fingerprints, embedding=trained.dataset_KE)
     measured = _json_bytes(metrics)
     config = {
         "schema": SCHEMA,
@@ -76,11 +83,13 @@ def save_space(
         "blake2b": {
             _ENCODERS: content_hash(encoders),
             _INDEX: content_hash(index),
+            _DATASETS: content_hash(datasets),
             _METRICS: content_hash(measured),
         },
     }
     write_whole(folder / _ENCODERS, encoders)
     write_whole(folder / _INDEX, index)
+    write_whole(folder / _DATASETS, datasets)
     write_whole(folder / _METRICS, measured)
     write_whole(folder / _CONFIG, _json_bytes(config))
 
@@ -100,12 +109,18 @@ def load_space(folder: Path) -> Space:
         load_into(model, decode_weights((folder / _ENCODERS).read_bytes()))
     except (OSError, WeightsError) as error:
         raise SpaceError(f"the space in {folder} is damaged ({error}): {_AGAIN}") from error
-    left_out = saved_metrics(folder)["left_out"]
+    metrics = saved_metrics(folder)
+    left_out = metrics["left_out"]
+    keys, (embedding_RE, architecture_RA) = _read_table(folder / _INDEX)
+    fingerprints, (dataset_KE,) = _read_table(folder / _DATASETS)
     return Space(
         identity=_identity(config),
         model=model.eval(),
-        index=_read_index(folder / _INDEX),
+        index=Index(keys, embedding_RE, architecture_RA),
+        fingerprints=tuple(fingerprints),
+        dataset_KE=dataset_KE,
         error=None if left_out is None else left_out["mse"] ** 0.5,
+        bar=metrics["bar"],
     )
 
 
@@ -124,9 +139,9 @@ def is_of_space(path: Path) -> bool:
             return {"schema", "zoo_id", "blake2b"} <= json.loads(path.read_bytes()).keys()
         if path.name == _METRICS:
             return {"summary", "retrieval", "validation_curve"} <= json.loads(path.read_bytes()).keys()
-        if path.name == _INDEX:
+        if path.name in (_INDEX, _DATASETS):
             schema = pa.ipc.read_schema(pa.BufferReader(path.read_bytes()[8:]))  # behind ARROW1 and two zeros
-            return schema.names[:2] == ["key", "embedding"]
+            return schema.names[:2] == ["key" if path.name == _INDEX else "fingerprint", "embedding"]
         if path.name == _ENCODERS:
             return {name.partition(".")[0] for name in _names_of_tensors(path)} == {"query", "model", "predictor"}
     except (OSError, ValueError, AttributeError):
@@ -171,21 +186,20 @@ def _names_of_tensors(path: Path) -> list[str]:
     return [name for name in head if name != "__metadata__"]
 
 
-def _index_bytes(trained: TrainedSpace) -> bytes:
-    columns = {"embedding": trained.embedding_RE, "architecture": trained.architecture_RA}
-    table = pa.table(
-        {"key": list(trained.keys), **{name: _vectors(values) for name, values in columns.items()}}
-    ).combine_chunks()
+def _table_bytes(name: str, names: Sequence[str], **vectors: Tensor) -> bytes:
+    columns = {column: _vectors(values) for column, values in vectors.items()}
+    table = pa.table({name: list(names), **columns}).combine_chunks()
     sink = pa.BufferOutputStream()
     with pa.ipc.new_file(sink, table.schema) as writer:
         writer.write_table(table)
     return sink.getvalue().to_pybytes()
 
 
-def _read_index(path: Path) -> Index:
-    """The index over the mapped file: vectors are read where a search needs them."""
+def _read_table(path: Path) -> tuple[list[str], list[Tensor]]:
+    """Names and vectors over the mapped file: they are read where a search needs them."""
     table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    return Index(table["key"].to_pylist(), *(_mapped(table[name]) for name in ("embedding", "architecture")))
+    names, *vectors = table.columns
+    return names.to_pylist(), [_mapped(each) for each in vectors]
 
 
 def _vectors(values_RE: Tensor) -> pa.FixedSizeListArray:

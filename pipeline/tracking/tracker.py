@@ -110,8 +110,9 @@ def make_tracker(uri: str | None, zoo_uri: str, settings: ZooSettings, journal: 
             journal.append(run, [("mlflow", {"run_id": run_id})])
 
     tracker = MlflowTracker(uri or sqlite_uri(Path(zoo_uri)), "tans", note)
-    params = {name: value for name, value in asdict(settings).items() if name != "recipe"}
-    params |= {f"recipe.{name}": value for name, value in settings.recipe.items()}
+    params = {name: value for name, value in asdict(settings).items() if not isinstance(value, dict)}
+    for part in ("recipe", "supernet_recipe"):
+        params |= {f"{part}.{name}": value for name, value in getattr(settings, part).items()}
     tracker.start(f"build-zoo {Path(zoo_uri).name}", params, run_id=known[-1] if known else None)
     return tracker
 

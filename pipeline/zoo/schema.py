@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline.zoo.latency import Latency
+from tans_core.lineage import parent_of
 from tans_core.records import (
     Attempt,
     Candidate,
@@ -29,10 +30,11 @@ from tans_core.records import (
     Row,
     Seconds,
     WeightsReference,
+    Worker,
     canonical_json,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TIME = pa.timestamp("us", tz="UTC")
 _INTS = pa.list_(pa.int64())
@@ -100,6 +102,10 @@ ROWS = pa.schema(
         ("committed_at", _TIME),
         ("versions", pa.string()),  # JSON
         ("schema", pa.int64()),
+        ("parent", pa.string()),  # key of the supernet, or of the row that this one goes on from; null: of neither
+        ("worker", pa.string()),  # null, as node and device, in rows of schema 1
+        ("node", pa.string()),
+        ("device", pa.string()),
     ]
 )
 
@@ -222,6 +228,8 @@ def _row_columns(row: Row) -> dict[str, Any]:
         "attempt_run": row.attempt.run,
         "attempt_number": row.attempt.number,
         "versions": canonical_json(row.versions).decode(),
+        "parent": parent_of(identity),
+        **({"worker": row.worker.name, "node": row.worker.node, "device": row.worker.device} if row.worker else {}),
     }
 
 
@@ -236,6 +244,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         recipe=json.loads(record["recipe"]),
         supernet=record["supernet"],
         seed=record["seed"],
+        parent=record.get("parent") if record["mode"] == "standalone" else None,
     )
     return Row(
         key=record["key"],
@@ -257,6 +266,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         ),
         choice=_choice(record, identity),
         versions=json.loads(record["versions"]),
+        worker=Worker(record["worker"], record["node"], record["device"]) if record.get("worker") else None,
     )
 
 

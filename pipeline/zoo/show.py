@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.zoo import Zoo
 from pipeline.zoo.history.journal_words import in_words
 from pipeline.zoo.latency import device_name, row_latencies, table_of
+from tans_core.lineage import parent_of
 from tans_core.records import DatasetRecord, Row, ZooSettings
 
 
@@ -25,7 +26,9 @@ class ShownRow:
     test_total: int
     params: int
     flops: int
-    weights_bytes: int
+    mode: str  # "standalone", or "from_supernet": cut out of its dataset's supernet
+    parent: str | None  # key of that supernet, or of the row that this one goes on from
+    weights_bytes: int  # its own, and its share of the supernet that rows were cut out of
     weights_dtype: str  # of matrices; vectors are always float32
     latency_ms: float | None  # on this processor, one thread; where nothing is known of it, on the device measured last
     latency_predicted: bool  # by the zoo's latency table: the row was never timed here
@@ -44,7 +47,8 @@ class ShownZoo:
     datasets: int  # once seen
     datasets_with_rows: int
     failures: int  # pairs left
-    weights_bytes: int  # of all rows; rows of equal weights share a file
+    supernets: int  # of datasets
+    weights_bytes: int  # of all rows and supernets; rows of equal weights share a file
     rows: tuple[ShownRow, ...]
 
 
@@ -91,6 +95,10 @@ def show_zoo(zoo: str) -> ShownZoo:
     snapshot = store.snapshot()
     names = distinct_names(snapshot.datasets)
     latencies = _latencies(store, snapshot.rows)
+    supernets = store.supernets.all()
+    children = Counter(parent_of(row.identity) for row in snapshot.rows)
+    shares = {key: round(each.weights.size_bytes / max(1, children[key])) for key, each in supernets.items()}
+    files = {each.weights.path: each.weights.size_bytes for each in (*snapshot.rows, *supernets.values())}
     rows = [
         ShownRow(
             key=row.key,
@@ -102,7 +110,9 @@ def show_zoo(zoo: str) -> ShownZoo:
             test_total=sum(row.test_total_by_class),
             params=row.costs.params,
             flops=row.costs.flops,
-            weights_bytes=row.weights.size_bytes,
+            mode=row.identity.mode,
+            parent=parent_of(row.identity),
+            weights_bytes=row.weights.size_bytes + shares.get(parent_of(row.identity) or "", 0),
             weights_dtype=row.weights.dtype,
             latency_ms=latency_ms,
             latency_predicted=predicted,
@@ -120,7 +130,8 @@ def show_zoo(zoo: str) -> ShownZoo:
         datasets=len(snapshot.datasets),
         datasets_with_rows=len({row.identity.fingerprint for row in snapshot.rows}),
         failures=sum(event.kind == "failure" and event.payload["final"] for event in events),
-        weights_bytes=sum({row.weights.path: row.weights.size_bytes for row in snapshot.rows}.values()),
+        supernets=len(supernets),
+        weights_bytes=sum(files.values()),
         rows=tuple(sorted(rows, key=lambda row: (row.dataset, -row.val_accuracy, row.key))),
     )
 

@@ -4,7 +4,8 @@
     rows/        trained pairs          datasets/    datasets once seen
     journal/     events                 latencies/   networks on devices
     weights/     ab/abcdef....safetensors   latency_tables/  one a device and setting
-    supernets/   HASH.safetensors, the starting weights where no package brings them
+    supernets/   HASH.safetensors, the starting weights where no package brings them;
+                 ab/abcdef....safetensors, those of datasets    dataset_supernets/  their table
     driver.lock  who grows it now
 
 Promised: a key has one row, whoever writes and whenever they die; a row's weights are on the disk before it.
@@ -28,15 +29,16 @@ from torch import Tensor
 from pipeline.running.files import write_new, write_whole
 from pipeline.running.progress import say
 from pipeline.running.signals import StopRequest
-from pipeline.zoo import schema
+from pipeline.zoo import migrations, schema, supernets
 from pipeline.zoo.history.journal import Journal
 from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock
+from pipeline.zoo.supernets import KeptSupernet
 from pipeline.zoo.table import AppendTable
-from pipeline.zoo.weights import has_weights, put_weights, read_weights, weights_files
+from pipeline.zoo.weights import is_there, put_weights, read_weights, weights_files
 from tans_core.errors import ConfigError, ZooError
-from tans_core.jobs import Outcome
+from tans_core.jobs import Outcome, SupernetOutcome
 from tans_core.records import Attempt, DatasetRecord, Row, ZooSettings, ZooSnapshot
 from tans_core.search_space.latency import LatencyTable
 
@@ -46,9 +48,9 @@ _TABLES = {
     "datasets": schema.DATASETS,
     "journal": schema.JOURNAL,
     "latencies": schema.LATENCIES,
+    supernets.TABLE: supernets.COLUMNS,
 }
-_SUPERNETS = "supernets"
-_OURS = {*_TABLES, "weights", "driver.lock", TABLES, _SUPERNETS}
+_OURS = {*_TABLES, "weights", "driver.lock", TABLES, supernets.FILES}
 
 
 class Zoo:
@@ -64,6 +66,7 @@ class Zoo:
         self._rows = AppendTable(location, "rows")
         self._datasets = AppendTable(location, "datasets")
         self._latencies = AppendTable(location, "latencies")
+        self.supernets = supernets.DatasetSupernets(location, settings)
         self._known: int | None = None  # the version of `rows` at which the next two were right
         self._attempts: dict[str, Attempt] = {}  # of each committed key
         self._next = 0  # sequence of the next row
@@ -141,6 +144,17 @@ class Zoo:
         location = locate(uri)
         return cls(location, _read_settings(location.folder))
 
+    @classmethod
+    def open_to_grow(cls, uri: str | os.PathLike[str]) -> Zoo:
+        """Open a zoo that this driver has claimed; one of an older schema is of the newest from now on.
+
+        Raises:
+            ZooError: as `open`, or it cannot be written.
+        """
+        location = locate(uri)
+        settings = _read_settings(location.folder)
+        return cls(location, migrations.raised(location, settings, location.folder / _SETTINGS))
+
     # --- reading --------------------------------------------------------------------------------
 
     @property
@@ -176,16 +190,20 @@ class Zoo:
         return schema.datasets_from_arrow(self._datasets.read())
 
     def load_weights(self, row: Row) -> dict[str, Tensor]:
-        """A row's state dict on the CPU; size, hash and values are checked first.
+        """A row's state dict on the CPU, put together with its dataset's supernet where it was cut out of that.
+
+        Sizes, hashes and values are checked first.
 
         Raises:
-            WeightsError: the file is gone, changed, or holds values that are not finite.
+            WeightsError: a file is gone, changed, or holds values that are not finite.
         """
-        return read_weights(self._folder, row)
+        own = read_weights(self._folder, row)
+        return self.supernets.whole(row, own) if row.identity.mode == "from_supernet" else own
 
     def has_weights(self, row: Row) -> bool:
         """Whether a row's weights are there in their size. Cheap; what was changed inside is seen by `load_weights`."""
-        return has_weights(self._folder, row)
+        whole = row.identity.mode != "from_supernet" or self.supernets.is_there(row.identity)
+        return whole and is_there(self._folder, row.weights)
 
     def latencies(self) -> tuple[Latency, ...]:
         """The latest measurement of each network on each device at each batch size."""
@@ -208,12 +226,13 @@ class Zoo:
     @property
     def start_file(self) -> Path:
         """Where the zoo keeps its starting weights, if it keeps any: those of EfficientNet-Lite0 need no file."""
-        return self._folder / _SUPERNETS / f"{self.settings.supernet}.safetensors"
+        return self._folder / supernets.FILES / f"{self.settings.supernet}.safetensors"
 
     def orphans(self) -> int:
-        """Files in the weights folder that belong to no row: a driver died between the two."""
+        """Files of weights, of pairs and of supernets, that belong to no row: a driver died between the two."""
         self._rows.refresh()
-        return len(weights_files(self._folder) - set(self._rows.read(["weights_path"])["weights_path"].to_pylist()))
+        of_rows = set(self._rows.read(["weights_path"])["weights_path"].to_pylist())
+        return len(weights_files(self._folder) - of_rows) + len(self.supernets.orphans())
 
     # --- writing ----------------------------------------------------------------------------------
 
@@ -241,6 +260,10 @@ class Zoo:
         self._rows.append(lambda: self._missing(rows))
         self._take_note_of(rows)
         return [row for row in rows.values() if self._attempts[row.key] == row.attempt]
+
+    def commit_supernet(self, outcome: SupernetOutcome, dataset: DatasetRecord) -> KeptSupernet:
+        """A dataset's supernet: its file, then its row, once by key; see `DatasetSupernets.commit`."""
+        return self.supernets.commit(outcome, dataset, _versions())
 
     def record_dataset(self, dataset: DatasetRecord) -> DatasetRecord:
         """Keep a dataset, once; a fingerprint that is there already is left as it is.
@@ -329,6 +352,7 @@ class Zoo:
             weights=put_weights(self._folder, trained.weights, trained.weights_dtype),
             choice=job.choice,
             versions=versions,
+            worker=outcome.worker,
         )
 
 
@@ -354,14 +378,14 @@ def _read_settings(folder: Path) -> ZooSettings:
         raise ZooError(f"there is no zoo at {folder}: check the name, or make one with `tans build-zoo`") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ZooError(f"{path} cannot be read ({error}): put it back from a copy of the zoo") from error
-    if found != schema.SCHEMA_VERSION:
+    if found not in range(1, schema.SCHEMA_VERSION + 1):
         raise ZooError(
-            f"the zoo at {folder} has schema {found}, this version of tans reads schema {schema.SCHEMA_VERSION}: "
+            f"the zoo at {folder} has schema {found}, this version of tans reads schemas 1 to {schema.SCHEMA_VERSION}: "
             "install the version of tans that wrote it, or a newer one"
         )
     try:
-        return ZooSettings(**kept)
-    except TypeError as error:
+        return ZooSettings(**migrations.completed(kept))
+    except (TypeError, KeyError, ConfigError) as error:
         raise ZooError(f"{path} is no zoo's ({error}): put it back from a copy of the zoo") from error
 
 

@@ -17,14 +17,17 @@ from tans_core.training.weights import decode_weights
 FOLDER = "weights"
 
 
-def put_weights(zoo: Path, data: bytes, dtype: str) -> WeightsReference:
+def put_weights(zoo: Path, data: bytes, dtype: str, folder: str = FOLDER) -> WeightsReference:
     """Write weights so that they are on the disk before their row is.
+
+    Args:
+        folder: of the zoo, that the file goes to.
 
     Raises:
         ZooError: no room, or a disk that cannot be written; nothing is left behind.
     """
     digest = content_hash(data)
-    relative = f"{FOLDER}/{digest[:2]}/{digest}.safetensors"
+    relative = f"{folder}/{digest[:2]}/{digest}.safetensors"
     path = zoo / relative
     try:
         if not write_new(path, data) and path.read_bytes() != data:  # someone damaged it: a new file, not a write over
@@ -38,39 +41,50 @@ def put_weights(zoo: Path, data: bytes, dtype: str) -> WeightsReference:
 
 
 def read_weights(zoo: Path, row: Row) -> dict[str, Tensor]:
-    """A row's weights; size, hash and values are checked before anyone uses them.
+    """A row's own weights; size, hash and values are checked before anyone uses them.
 
     Raises:
         WeightsError: the file is gone, cut, changed, no safetensors, or holds values that are not finite.
     """
-    reference = row.weights
-    path = zoo / reference.path
-    row_and_path = f"row {row.key}: its weights {path}"
-    way_out = "put the file back from a copy of the zoo, or grow a new zoo"
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise WeightsError(f"{row_and_path} are gone: {way_out}") from None
-    except OSError as error:
-        raise WeightsError(f"{row_and_path} cannot be read ({error.strerror}): {way_out}") from error
-    if len(data) != reference.size_bytes:
-        raise WeightsError(f"{row_and_path} have {len(data):,} bytes, not {reference.size_bytes:,}: {way_out}")
-    if content_hash(data) != reference.blake2b:
-        raise WeightsError(f"{row_and_path} were changed (their hash differs): {way_out}")
+    whose, way_out = f"row {row.key}: its weights", "put the file back from a copy of the zoo, or grow a new zoo"
+    data = read_checked(zoo, row.weights, whose, way_out)
     try:
         return decode_weights(data)
     except WeightsError as error:
-        raise WeightsError(f"{row_and_path} cannot be used: {error}; {way_out}") from error
+        raise WeightsError(f"{whose} {zoo / row.weights.path} cannot be used: {error}; {way_out}") from error
 
 
-def has_weights(zoo: Path, row: Row) -> bool:
-    """Whether a row's weights are there and as long as they should be: a look at the file, not into it."""
+def read_checked(zoo: Path, reference: WeightsReference, whose: str, way_out: str) -> bytes:
+    """A file of weights in its size and with its hash.
+
+    Args:
+        whose: words that an error begins with, before the file's name; `way_out`: that it ends with.
+
+    Raises:
+        WeightsError: the file is gone, cut or changed.
+    """
+    path = zoo / reference.path
     try:
-        return (zoo / row.weights.path).stat().st_size == row.weights.size_bytes
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise WeightsError(f"{whose} {path} are gone: {way_out}") from None
+    except OSError as error:
+        raise WeightsError(f"{whose} {path} cannot be read ({error.strerror}): {way_out}") from error
+    if len(data) != reference.size_bytes:
+        raise WeightsError(f"{whose} {path} have {len(data):,} bytes, not {reference.size_bytes:,}: {way_out}")
+    if content_hash(data) != reference.blake2b:
+        raise WeightsError(f"{whose} {path} were changed (their hash differs): {way_out}")
+    return data
+
+
+def is_there(zoo: Path, reference: WeightsReference) -> bool:
+    """Whether a file of weights is there and as long as it should be: a look at the file, not into it."""
+    try:
+        return (zoo / reference.path).stat().st_size == reference.size_bytes
     except OSError:
         return False
 
 
-def weights_files(zoo: Path) -> set[str]:
-    """Paths, relative to the zoo, of all files in the weights folder, half-written ones too."""
-    return {path.relative_to(zoo).as_posix() for path in (zoo / FOLDER).rglob("*") if path.is_file()}
+def weights_files(zoo: Path, folder: str = FOLDER) -> set[str]:
+    """Paths, relative to the zoo, of all files in a folder of weights, half-written ones too."""
+    return {path.relative_to(zoo).as_posix() for path in (zoo / folder).rglob("*") if path.is_file()}

@@ -5,8 +5,8 @@ Axes: N rows with labels, P pending pairs, Q networks, D datasets, T topology, F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import ceil
 from typing import Protocol
@@ -53,8 +53,15 @@ class Chooser(Protocol):
         """Never propose this pair: it failed too often."""
         ...
 
-    def propose(self, decision: int, pending: Sequence[Candidate]) -> Choice | None:
-        """The pair to train next while `pending` are in training; None: no candidate is left on any dataset."""
+    def propose(
+        self, decision: int, pending: Sequence[Candidate], seconds: Mapping[str, float] | None = None
+    ) -> Choice | None:
+        """The pair to train next while `pending` are in training; None: no candidate is left on any dataset.
+
+        Args:
+            seconds: that the next pair of a dataset takes, by fingerprint; datasets without are left aside now.
+                None: pairs of all datasets, which are equally dear.
+        """
         ...
 
     def close(self) -> None:
@@ -78,9 +85,12 @@ class RandomChooser:
     def exclude(self, candidate: Candidate) -> None:
         self._used.add(candidate)
 
-    def propose(self, decision: int, pending: Sequence[Candidate]) -> Choice | None:
+    def propose(
+        self, decision: int, pending: Sequence[Candidate], seconds: Mapping[str, float] | None = None
+    ) -> Choice | None:
         generator = _generator(self._seed, str(decision))
         order = torch.randperm(len(self._datasets), generator=generator).tolist()
+        order = [index for index in order if _is_open(self._datasets[index], seconds)]
         candidate = _first_new(self._datasets, order, self._search_space, self._used.with_pending(pending), generator)
         if candidate is None:
             return None
@@ -133,20 +143,22 @@ class HypervolumeChooser:
     def exclude(self, candidate: Candidate) -> None:
         self._used.add(candidate)
 
-    def propose(self, decision: int, pending: Sequence[Candidate]) -> Choice | None:
+    def propose(
+        self, decision: int, pending: Sequence[Candidate], seconds: Mapping[str, float] | None = None
+    ) -> Choice | None:
         if self._observed:
             self._rows += self._encoder.labelled(*zip(*self._observed))
             self._observed = []
         used = self._used.with_pending(pending)
         generator = _generator(self._seed, str(decision))
         if decision < self.random_start or len(self._rows) < LEAST_ROWS or not self._datasets:
-            return self._propose_random(decision, used, generator)
+            return self._propose_random(decision, used, generator, seconds)
         in_force = self._refits.at(len(self._rows))
         try:
-            return self._propose_best(decision, pending, used, generator, in_force)
+            return self._propose_best(decision, pending, used, generator, in_force, seconds)
         except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
             return self._propose_random(
-                decision, used, generator, f"random: {in_force.note} and gives nothing ({error})"
+                decision, used, generator, seconds, f"random: {in_force.note} and gives nothing ({error})"
             )
 
     def close(self) -> None:
@@ -159,6 +171,7 @@ class HypervolumeChooser:
         used: UsedPairs,
         generator: torch.Generator,
         in_force: InForce,
+        seconds: Mapping[str, float] | None,
     ) -> Choice | None:
         """Raises LinAlgError where the surrogate cannot be worked out."""
         rows, posterior = self._with_pending(self._surrogate(in_force), pending)
@@ -167,18 +180,27 @@ class HypervolumeChooser:
             self._search_space, [rows.topology_NT[front.indices] for front in fronts], used, generator
         )
         network_QF = self._encoder.networks(candidates.topology_QT)
-        best = best_candidates(
-            posterior, [front.levels for front in fronts], network_QF, candidates.new_DQ, 1 + RUNNERS_UP
-        )
-        return self._choice(decision, candidates, best, in_force.note) if best else None
+        levels, seconds_D = [front.levels for front in fronts], None
+        if seconds is not None:
+            open_D = torch.tensor([_is_open(dataset, seconds) for dataset in self._datasets])
+            candidates = replace(candidates, new_DQ=candidates.new_DQ & open_D[:, None])
+            seconds_D = torch.tensor([seconds.get(dataset.fingerprint, 1.0) for dataset in self._datasets]).double()
+        best = best_candidates(posterior, levels, network_QF, candidates.new_DQ, 1 + RUNNERS_UP, seconds_D)
+        return self._choice(decision, candidates, best, in_force.note, seconds) if best else None
 
     def _propose_random(
-        self, decision: int, used: UsedPairs, generator: torch.Generator, why: str | None = None
+        self,
+        decision: int,
+        used: UsedPairs,
+        generator: torch.Generator,
+        seconds: Mapping[str, float] | None,
+        why: str | None = None,
     ) -> Choice | None:
         count = len(self._datasets)
         order = torch.randperm(count, generator=_generator(self._seed, "start")).tolist()
         turn = decision % max(count, 1)
-        candidate = _first_new(self._datasets, order[turn:] + order[:turn], self._search_space, used, generator)
+        order = [index for index in order[turn:] + order[:turn] if _is_open(self._datasets[index], seconds)]
+        candidate = _first_new(self._datasets, order, self._search_space, used, generator)
         if candidate is None:
             return None
         if why is not None:
@@ -230,12 +252,22 @@ class HypervolumeChooser:
             fronts.append(_Front(levels, there[list(levels.rows_F)]))
         return fronts
 
-    def _choice(self, decision: int, candidates: Candidates, best: Sequence[Best], note: str) -> Choice:
+    def _choice(
+        self,
+        decision: int,
+        candidates: Candidates,
+        best: Sequence[Best],
+        note: str,
+        seconds: Mapping[str, float] | None,
+    ) -> Choice:
         first, *others = best
         dataset, scored = self._datasets[first.dataset], int(candidates.new_DQ.sum())
         costs = self._encoder.cost_scale.names
+        a_second = "" if seconds is None else " a second"
+        in_time = "" if seconds is None else f" in about {seconds[dataset.fingerprint]:.1f} s"
         reason = (
-            f"largest expected gain of {scored:,} candidates: {first.gain:.2%} of the box of {dataset.name}, "
+            f"largest expected gain{a_second} of {scored:,} candidates: {first.gain:.2%} of the box of {dataset.name}"
+            f"{in_time}, "
             f"at cost quantiles {first.costs[0]:.2f} ({costs[0]}) and {first.costs[1]:.2f} ({costs[1]}); {note}"
         )
         return Choice(
@@ -303,6 +335,10 @@ def _levels(rows: LabelledPairs, posterior: Posterior) -> Tensor:
     """Posterior mean at each row; those beyond the surrogate's window count as it predicts them."""
     beyond = len(rows) - len(posterior.scaled_at_rows_N)
     return torch.cat([posterior.means(rows.X_NF[:beyond]), posterior.scaled_at_rows_N])
+
+
+def _is_open(dataset: DatasetRecord, seconds: Mapping[str, float] | None) -> bool:
+    return seconds is None or dataset.fingerprint in seconds
 
 
 def _fingerprints(datasets: Sequence[DatasetRecord]) -> list[str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tans_core.cross_modal.encoders import facts_of, flat_response
 from tans_core.errors import SpaceError
-from tans_core.records import ZooSnapshot
+from tans_core.records import DatasetRecord, ZooSnapshot
 
 _TASTE = 0.1  # a row this much more accurate is drawn e times as often
 
@@ -28,7 +28,8 @@ class SpaceData:
     test_accuracy_R: Tensor  # what a finished predictor is judged on, and read by nothing else
     topology_RT: Tensor
     response_RF: Tensor
-    names: tuple[str, ...]  # of the K datasets
+    fingerprints: tuple[str, ...]  # of the K datasets
+    names: tuple[str, ...]
     sources: tuple[str, ...]
     facts_KX: Tensor
     train: tuple[Tensor, ...]  # K times (N, D): features, of different N
@@ -47,6 +48,7 @@ class SpaceData:
             test_accuracy_R=self.test_accuracy_R[rows],
             topology_RT=self.topology_RT[rows],
             response_RF=self.response_RF[rows],
+            fingerprints=tuple(self.fingerprints[each] for each in kept),
             names=tuple(self.names[each] for each in kept),
             sources=tuple(self.sources[each] for each in kept),
             facts_KX=self.facts_KX[list(kept)],
@@ -60,7 +62,8 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
     """Tensors of a snapshot.
 
     Raises:
-        SpaceError: the rows are of fewer than two sources, so that nothing can be told apart.
+        SpaceError: the rows are of fewer than two sources, so that nothing can be told apart, or a feature is not
+            finite.
     """
     rows = snapshot.rows
     sources = sorted({row.source for row in rows})
@@ -72,6 +75,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         )
     order = {fingerprint: place for place, fingerprint in enumerate(dict.fromkeys(_fingerprints(snapshot)))}
     datasets = [snapshot.datasets[fingerprint] for fingerprint in order]
+    _check_finite(snapshot, datasets)
     return SpaceData(
         keys=tuple(row.key for row in rows),
         dataset_R=torch.tensor([order[fingerprint] for fingerprint in _fingerprints(snapshot)]),
@@ -79,6 +83,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         test_accuracy_R=torch.tensor([row.test_accuracy for row in rows]),
         topology_RT=torch.tensor([row.identity.topology for row in rows], dtype=torch.float32),
         response_RF=torch.stack([flat_response(row.response) for row in rows]),
+        fingerprints=tuple(order),
         names=tuple(each.name for each in datasets),
         sources=tuple(each.source for each in datasets),
         facts_KX=torch.stack(
@@ -91,6 +96,22 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         validation=tuple(each.features.validation_ND for each in datasets),
         test=tuple(each.features.test_ND for each in datasets),
     )
+
+
+def _check_finite(snapshot: ZooSnapshot, datasets: Sequence[DatasetRecord]) -> None:
+    for each in datasets:
+        sides = (each.features.train_ND, each.features.validation_ND, each.features.test_ND)
+        if not all(torch.isfinite(side_ND).all() for side_ND in sides):
+            raise SpaceError(
+                f"the features of {each.name} ({each.fingerprint}) in {snapshot.uri} are not all finite: its table "
+                "`datasets` was damaged; put it back from a copy of the zoo"
+            )
+    for row in snapshot.rows:
+        if not torch.isfinite(row.response).all():
+            raise SpaceError(
+                f"the response of the row {row.key} of {row.dataset_name} in {snapshot.uri} is not finite: its network "
+                f"is of no use; `tans zoo verify` says more"
+            )
 
 
 def _fingerprints(snapshot: ZooSnapshot) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 from torch import Tensor
@@ -31,11 +32,14 @@ class TrainedSpace:
     judged on test counts: they were learned from those of validation.
 
     `left_out` is of spaces trained in the same way without the datasets (all of their sources) that are predicted;
-    None where fewer than three sources leave nothing to train on.
+    None where fewer than three sources leave nothing to train on. `bar` comes from the same spaces: half of the
+    datasets that they had not seen had one as near as that. It is what a query of a new source has to expect.
     """
 
     model: SpaceModel
     keys: tuple[str, ...]
+    fingerprints: tuple[str, ...]  # of the K datasets with rows
+    dataset_KE: Tensor  # float32, unit length: their places as queries
     embedding_RE: Tensor  # float32, unit length
     architecture_RA: Tensor  # float32: what the predictor sees of the rows
     chosen_step: int
@@ -43,6 +47,7 @@ class TrainedSpace:
     retrieval: RetrievalMetrics
     unseen_instances: PredictionMetrics
     left_out: PredictionMetrics | None
+    bar: float | None  # similarity of datasets
 
 
 def train_space(
@@ -81,26 +86,30 @@ def finish_space(
     baseline_R = data.accuracy_R.mean().expand(len(data.keys))
     with torch.no_grad():
         embedding_RE, architecture_RA = model.embed_models(data.topology_RT, data.response_RF)
+    left_out, bar = _left_out(data, config, seed, on_pause)
     return TrainedSpace(
         model=model,
         keys=data.keys,
+        fingerprints=data.fingerprints,
+        dataset_KE=places(model, data),
         embedding_RE=embedding_RE,
         architecture_RA=architecture_RA,
         chosen_step=state.best_step,
         curve=state.curve,
         retrieval=retrieval_metrics(gallery_ranks(model, data, test, REPORT_DRAWS, config.instances, seed)),
         unseen_instances=prediction_metrics(predict_rows(model, data, data.test), data.test_accuracy_R, baseline_R),
-        left_out=_left_out(data, config, seed, on_pause),
+        left_out=left_out,
+        bar=bar,
     )
 
 
 def _left_out(
     data: SpaceData, config: SpaceConfig, seed: int, on_pause: Callable[[], None]
-) -> PredictionMetrics | None:
-    """Leave sources out, train without them, predict their rows."""
+) -> tuple[PredictionMetrics | None, float | None]:
+    """Leave sources out, train without them, predict their rows and look for near datasets."""
     if len(set(data.sources)) < FEWEST_SOURCES:
-        return None
-    predicted, accuracy, baseline = [], [], []
+        return None, None
+    predicted, accuracy, baseline, nearest = [], [], [], []
     for fold in folds(data, seed):
         kept, unseen = data.only(fold.kept), data.only(fold.out)
         model = build_model(kept, config, seed)
@@ -108,4 +117,12 @@ def _left_out(
         predicted.append(predict_rows(model, unseen, unseen.train))
         accuracy.append(unseen.test_accuracy_R)
         baseline.append(kept.accuracy_R.mean().expand(len(unseen.keys)))
-    return prediction_metrics(torch.cat(predicted), torch.cat(accuracy), torch.cat(baseline))
+        nearest += (places(model, unseen) @ places(model, kept).T).amax(dim=1).tolist()
+    errors = prediction_metrics(torch.cat(predicted), torch.cat(accuracy), torch.cat(baseline))
+    return errors, median(nearest)
+
+
+def places(model: SpaceModel, data: SpaceData) -> Tensor:
+    """Where datasets lie as queries (K, E): a query is its training images."""
+    with torch.no_grad():
+        return torch.stack([model.embed_query(each) for each in data.train])

@@ -33,14 +33,19 @@ class Index:
         self.embedding_RE = embedding_RE
         self.architecture_RA = architecture_RA
 
-    def top(self, query_E: Tensor, count: int, allowed_R: Tensor) -> list[Neighbour]:
+    def similarities(self, query_E: Tensor) -> Tensor:
+        """Of all rows (R,), about: the last bits depend on where in the matrix a row stands."""
+        return self.embedding_RE @ query_E
+
+    def top(self, query_E: Tensor, count: int, allowed_R: Tensor, about_R: Tensor | None = None) -> list[Neighbour]:
         """The `count` allowed rows that are nearest to the query, nearest first; ties are broken by key.
 
         Args:
             query_E: unit length.
             allowed_R: bool.
+            about_R: `similarities` of the query, where they are there already.
         """
-        about_R = self.embedding_RE @ query_E  # its last bits depend on where in the matrix a row stands
+        about_R = self.similarities(query_E) if about_R is None else about_R
         places = allowed_R.nonzero().squeeze(1)
         if len(places) > count:
             least = about_R[places].topk(count).values[-1]

@@ -83,14 +83,21 @@ class ElasticSearchSpace:
         return self._cost_tables[image_size]
 
     def subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
-        network = self._cut(architecture, classes, preserve_weight=True)
-        draw_weights(network.classifier, generator)
+        network = self._cut(architecture, preserve_weight=True)
+        network.classifier = self.classifier(classes, generator)
         return network
 
     def random_subnet(self, architecture: Architecture, classes: int, generator: torch.Generator) -> nn.Module:
-        network = self._cut(architecture, classes, preserve_weight=False)
+        network = self._cut(architecture, preserve_weight=False)
+        network.classifier = self.classifier(classes, torch.Generator())  # drawn with the rest
         draw_weights(network, generator)
         return network
+
+    def classifier(self, classes: int, generator: torch.Generator) -> nn.Module:
+        with torch.random.fork_rng(devices=[]):
+            layer: nn.Module = LinearLayer(self.feature_dim, classes, dropout_rate=0)
+        draw_weights(layer, generator)
+        return layer
 
     def start_file(self) -> bytes | None:
         if not self._needs_file:
@@ -148,13 +155,10 @@ class ElasticSearchSpace:
         """1x1 layers between the last block and the classifier; all but the first work on pooled features."""
         raise NotImplementedError
 
-    def _cut(self, architecture: Architecture, classes: int, preserve_weight: bool) -> Any:
-        """The subnet with a classifier still to be drawn."""
+    def _cut(self, architecture: Architecture, preserve_weight: bool) -> Any:
+        """The subnet without a classifier."""
         self.activate(self.supernet, architecture)
-        network: Any = self.cut_from(self.supernet, preserve_weight)
-        with torch.random.fork_rng(devices=[]):
-            network.classifier = LinearLayer(self.feature_dim, classes, dropout_rate=0)
-        return network
+        return self.cut_from(self.supernet, preserve_weight)
 
     def _padded(self, network: nn.Module) -> nn.Module:
         """A network that was cut out, padding as those of this space do."""

@@ -118,11 +118,26 @@ def _batch_norms_folded(network: nn.Module) -> nn.Module:
     return network
 
 
+def lite0_space() -> OfaLite:
+    """The search space over EfficientNet-Lite0's bare ImageNet weights."""
+    return OfaLite("lite0")
+
+
+def lite0_topology() -> tuple[int, ...]:
+    """EfficientNet-Lite0 itself as a network of `ofa-lite`; from its own weights it has its features exactly."""
+    depths = _LITE0_DEPTHS[: _LAYOUT.stages]
+    return _LAYOUT.architecture((*_lite0_kernels(), *[6] * _LAYOUT.blocks, *depths)).topology
+
+
+def _lite0_kernels() -> list[int]:
+    """Of all blocks, those that it does without too."""
+    blocks = (*_LAYOUT.stage_blocks, _LAYOUT.fixed_blocks)
+    return [kernel for kernel, count in zip(_LITE0_KERNELS, blocks) for _ in range(count)]
+
+
 def set_to_lite0(supernet: OFAProxylessNASNets) -> None:
     """Set the supernet to EfficientNet-Lite0 itself."""
-    blocks = (*_LAYOUT.stage_blocks, _LAYOUT.fixed_blocks)
-    kernels = [kernel for kernel, count in zip(_LITE0_KERNELS, blocks) for _ in range(count)]
-    supernet.set_active_subnet(kernels, 6, list(_LITE0_DEPTHS))
+    supernet.set_active_subnet(_lite0_kernels(), 6, list(_LITE0_DEPTHS))
 
 
 class _LiteSupernet(OFAProxylessNASNets):

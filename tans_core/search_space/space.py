@@ -71,6 +71,10 @@ class SearchSpace(Protocol):
         """The same network from random weights (He), for baselines and for loading weights into."""
         ...
 
+    def classifier(self, classes: int, generator: torch.Generator) -> nn.Module:
+        """A new classifier of penultimate features, drawn from `generator`."""
+        ...
+
     def elastic_copy(self) -> Any:
         """The supernet as a module of its own to be trained: `activate` says which of its networks it is.
 

@@ -1,4 +1,4 @@
-"""Size and epochs of a fine-tuning that has to be over in time: a few steps are timed, then one plan is made.
+"""What fits into the time that there is: a few steps are timed, then size and epochs of a fine-tuning are planned.
 
 Larger pictures are taken for worth more than later epochs once there are `LEAST_EPOCHS` (a guess: docs/recipe.md).
 """
@@ -9,6 +9,7 @@ import copy
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import nn
@@ -76,3 +77,8 @@ def choose(timings: Sequence[Timing], left_s: float) -> tuple[int, int] | None:
     enough = [size for size, epochs in fitting.items() if epochs >= LEAST_EPOCHS]
     size = enough[-1] if enough else timings[0].image_size
     return (size, min(fitting[size], MOST_EPOCHS)) if fitting[size] >= 1 else None
+
+
+def affordable(costs_s: Sequence[float], left_s: float) -> int:
+    """How many of these, from the first on, fit into the seconds that there are, some of them kept back."""
+    return sum(total_s <= _SLACK * left_s for total_s in accumulate(costs_s))

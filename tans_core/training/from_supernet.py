@@ -166,8 +166,7 @@ def _judged(logits_BK: Tensor, labels_B: Tensor, label_smoothing: float) -> tupl
 def _supernet(search_space: SearchSpace, classes: int, generator: torch.Generator) -> Any:
     """The starting supernet with a classifier, which all its networks share."""
     supernet = search_space.elastic_copy()
-    any_topology = search_space.layout.choices_TK[:, 0].tolist()
-    supernet.classifier = search_space.subnet(search_space.architecture(any_topology), classes, generator).classifier
+    supernet.classifier = search_space.classifier(classes, generator)
     return supernet
 
 

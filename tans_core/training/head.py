@@ -28,8 +28,12 @@ class Head:
     weight_KD: Tensor
     bias_K: Tensor
     strength: float
-    held_out_right: int  # of the N images, each judged by the fit without it and its near copies
+    held_out_N: Tensor  # bool: images told right by the fit without them and their near copies
     held_out_loss: float  # cross-entropy of those judgements in nats, smoothed as `closed_form_head` says
+
+    @property
+    def held_out_right(self) -> int:
+        return int(self.held_out_N.sum())
 
     def logits(self, features_ND: Tensor) -> Tensor:
         """Logits float64 (N, K)."""
@@ -71,13 +75,13 @@ def closed_form_head(
         weight_KD=factor_L[best] * weight_KD,
         bias_K=factor_L[best] * (prior_K - weight_KD @ mean_D),
         strength=STRENGTHS[best],
-        held_out_right=int((score_LNK[best].argmax(dim=1) == labels_N).sum()),
+        held_out_N=score_LNK[best].argmax(dim=1) == labels_N,
         held_out_loss=loss_L[best].item(),
     )
 
 
-def near_copies(images: Tensor, labels_N: Tensor) -> dict[int, Tensor]:
-    """For each picture that has near copies in its class: the places of at most `MOST_COPIES` of them, nearest first.
+def near_copies(images: Tensor, labels_N: Tensor, most: int = MOST_COPIES) -> dict[int, Tensor]:
+    """For each picture that has near copies in its class: the places of at most `most` of them, nearest first.
 
     Pictures uint8 (N, C, S, S) are compared as 16 x 16 grey ones, mean and strength taken out; flat ones are not.
     """
@@ -91,7 +95,7 @@ def near_copies(images: Tensor, labels_N: Tensor) -> dict[int, Tensor]:
         for places in members.split(1024):
             product = unit_N256[places] @ unit_N256[members].T
             product[places[:, None] == members] = 0.0
-            nearest, order = product.topk(min(MOST_COPIES, len(members)), dim=1)
+            nearest, order = product.topk(min(most, len(members)), dim=1)
             for place, alike, others in zip(places.tolist(), nearest > _ALIKE, order):
                 if alike[0]:
                     copies[place] = members[others[alike]]

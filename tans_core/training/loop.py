@@ -18,7 +18,7 @@ from tans_core.errors import TrainingError
 from tans_core.records import CurvePoint, ImageDataset
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.augment import ImageBatches, epoch_plan
-from tans_core.training.head import Head, closed_form_head, near_copies, put_head
+from tans_core.training.head import MOST_COPIES, Head, closed_form_head, near_copies, put_head
 from tans_core.training.recipe import Recipe, SupernetRecipe
 
 CPU = torch.device("cpu")
@@ -141,16 +141,20 @@ def fit_head(
     train_N: Tensor,
     batch_size: int,
     key: str,
+    most_copies: int = MOST_COPIES,
 ) -> Head:
     """Give `network` the classifier that suits its features of the images `train_N` best, in closed form; in place.
 
     Batch norm keeps its statistics, or takes those of the images where images held out are judged better by them.
 
+    Args:
+        most_copies: of an image are held out with it.
+
     Raises:
         TrainingError: a feature is not finite.
     """
     labels_N = dataset.labels[train_N]
-    copies = near_copies(dataset.images[train_N], labels_N)
+    copies = near_copies(dataset.images[train_N], labels_N, most_copies)
 
     def fitted() -> Head:
         features_ND = features_of(network, search_space, batches, train_N)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from benchmarks import meta_test, pool, reading, soak
+from benchmarks import meta_test, pool, reading, soak, space
 from benchmarks.soak import End, Notes, Sample
 from benchmarks.starter_weights import Judged
 from benchmarks.starter_weights import summary_of as starter_summary
@@ -322,3 +322,40 @@ def test_starter_weights_are_compared_on_the_datasets_that_all_sides_were_judged
     assert (summary["starter_smallest"], summary["lite0_smallest"]) == pytest.approx((60, 55))
     assert summary["gain_smallest_points"] == pytest.approx(5)
     assert summary["gain_random_points"] == pytest.approx(-10)
+
+
+# --- does a probe foretell a fine-tuning? ------------------------------------------------------------
+
+
+def test_a_probe_is_judged_by_ranks_within_a_query_and_rows_beside_their_starts():
+    """Of 100 images each. In `a` the order of rows is kept, in `b` it is turned round; `a` is far easier."""
+    rights = {  # before and after: of rows, then of the starting weights in their shapes
+        "a": [(80, 90), (70, 85), (60, 80), (90, 82), (90, 86), (75, 81)],
+        "b": [(20, 10), (15, 20), (10, 30), (12, 18), (12, 18), (30, 18)],
+    }
+    runs = [
+        {
+            "query": query,
+            "row": str(number % 3),
+            "start": "retrieved" if number < 3 else "start",
+            "probe_correct": before,
+            "probe_total": 100,
+            "test_correct": after,
+            "test_total": 100,
+        }
+        for query, pairs in rights.items()
+        for number, (before, after) in enumerate(pairs)
+    ]
+    found = space.foretold(runs)
+    assert found["couples"] == 6
+    assert found["spearman_of_rows"] == {"a": pytest.approx(1), "b": pytest.approx(-1)}
+    assert found["spearman_of_rows_mean"] == pytest.approx(0)
+    # Means of rows minus starts: a (70 - 85), b (15 - 18); after: a (85 - 83), b (20 - 18)
+    assert found["row_over_start_before_points"] == pytest.approx((-15 - 3) / 2)
+    assert found["row_over_start_after_points"] == pytest.approx((2 + 2) / 2)
+
+
+def test_equal_values_share_their_ranks():
+    # Ranks 1, 2.5, 2.5, 4 and 1, 2, 3, 4: 4.5 / sqrt(4.5 * 5)
+    assert space.spearman([1, 2, 2, 3], [1, 2, 3, 4]) == pytest.approx(4.5 / (4.5 * 5) ** 0.5)
+    assert space.spearman([1, 1, 1], [1, 2, 3]) == 0

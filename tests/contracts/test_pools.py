@@ -15,10 +15,11 @@ from pipeline.running.signals import GivenUp
 from tans_core.errors import ConfigError
 from tans_core.jobs import Outcome
 from tans_core.search_space import make_search_space
+from tans_core.training.from_supernet import cut_pair, train_supernet
 from tans_core.training.loop import keep_going
 from tans_core.training.recipe import Recipe
 from tans_core.training.standalone import train_pair
-from tests.jobs import pair_jobs
+from tests.jobs import cut_job_of, pair_jobs, supernet_job_of
 from tests.synthetic import patterns
 
 
@@ -74,6 +75,35 @@ def test_e27_each_job_comes_back_once_with_the_same_accuracy_everywhere(pool, sp
         assert outcome.trained.weights == there.weights
         assert torch.equal(outcome.trained.response, there.response)
         assert outcome.seconds.total > 0
+
+
+@pytest.fixture(scope="module")
+def supernet_job(space, datasets):
+    return supernet_job_of(next(iter(datasets.values())), space)
+
+
+def test_a_supernet_comes_back_once_and_pairs_cut_out_of_it_are_the_same_everywhere(
+    pool, space, datasets, supernet_job
+):
+    torch.set_num_threads(1)
+    dataset = datasets[supernet_job.fingerprint]
+    (outcome,) = _drain(pool, [supernet_job])
+    there, _ = train_supernet(supernet_job.identity, dataset, space)
+    assert outcome.job == supernet_job and outcome.failure is None and outcome.trained is not None
+    assert outcome.trained.weights == there.weights and outcome.seconds.total > 0
+    pool.share(supernet_job.key, there.weights)
+    job = cut_job_of(supernet_job, space)
+    (cut,) = _drain(pool, [job])
+    pair, _ = cut_pair(job.identity, dataset, space, there.weights)
+    assert cut.failure is None and cut.trained.weights == pair.weights
+    assert cut.trained.val_correct_by_class == pair.val_correct_by_class
+    assert cut.worker.device == "cpu" and cut.worker.node and cut.worker.name.startswith(("inline", "trainer-"))
+
+
+def test_a_supernet_that_is_too_slow_is_a_failure(pool, supernet_job):
+    (outcome,) = _drain(pool, [replace(supernet_job, deadline_s=0.0)])
+    assert outcome.trained is None and outcome.failure is not None
+    assert outcome.failure.kind == "TrainingError" and "deadline of 0 s" in outcome.failure.message
 
 
 def test_idle_counts_workers_without_a_job(pool, space, datasets):

@@ -29,9 +29,9 @@ SUMMARY = DemoSummary(
         row="0123456789",
         from_dataset="dataset 0",
         test_total=80,
-        accuracy_by_epoch=(0.25, 0.5),
-        start_accuracy_by_epoch=(0.2, 0.4),
-        random_accuracy_by_epoch=(0.1, 0.15),
+        accuracy_by_epoch=(0.35, 0.25, 0.5),
+        start_accuracy_by_epoch=(0.3, 0.2, 0.4),
+        random_accuracy_by_epoch=(0.05, 0.1, 0.15),
     ),
     wall_s=1.0,
 )
@@ -68,11 +68,16 @@ def test_the_line_of_a_dataset_joins_what_no_other_beats_and_the_others_are_fain
     assert dots.get_label().startswith("_"), "no dots in the legend"
 
 
-def test_the_picture_is_drawn(snapshot: ZooSnapshot, tmp_path):
+def test_the_picture_is_drawn(snapshot: ZooSnapshot, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(pyplot, "close", drawn.append)
     draw(snapshot, SUMMARY, tmp_path / "picture.png")
+    _, right = drawn[0].axes
+    assert right.lines[0].get_xydata().tolist() == [[0, 35], [1, 25], [2, 50]]  # 0: before training
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_demo_says_that_its_figures_vary():
     assert "80 test images: these figures vary from run to run" in report(SUMMARY)
-    assert "25.0 %" in report(SUMMARY) or "25 %" in report(SUMMARY)
+    (line,) = [line for line in report(SUMMARY).splitlines() if line.startswith("found:")]
+    assert line.split()[-6:] == ["35.0", "%", "25.0", "%", "50.0", "%"]  # before training, after epochs 1 and 2

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def house(tmp_path_factory):
     zoo = str(folder / "zoo")
     built = build_zoo(zoo, ZOO_DATASETS, pairs=10, preset_name="smoke", workers=0)
     meta = meta_train(zoo, folder / "space")
-    found = search(QUERY, zoo, folder / "space")
+    found = search(QUERY, zoo, folder / "space", top=30, probe=1)
     tuned = fine_tune(QUERY, zoo, found.entries[0].key, folder / "network", epochs=2)
     return folder, built, meta, found, tuned
 
@@ -50,7 +51,7 @@ def test_every_row_is_whole_and_can_be_trained_again(house):
 
 def test_a_row_is_a_network(house):
     folder, _, _, found, _ = house
-    network = load_network(str(folder / "zoo"), found.entries[0].key)
+    network = load_network(str(folder / "zoo"), found.entries[0].key.removeprefix("start:"))
     assert network(torch.zeros(2, 3, 32, 32)).shape[0] == 2
 
 
@@ -61,7 +62,9 @@ def test_the_space_says_how_good_it_is(house):
 
 def test_the_query_gets_networks_with_where_they_come_from(house):
     entries = house[3].entries
-    assert entries[0].dataset in {spec.split(":")[1] for spec in ZOO_DATASETS}
+    rows, starts = ([each for each in entries if (each.dataset is None) == start] for start in (False, True))
+    assert {each.dataset for each in rows} <= {spec.split(":")[1] for spec in ZOO_DATASETS} and len(rows) == 10
+    assert starts and sum(each.before_training is not None for each in rows) == 1
     assert len({entry.key for entry in entries}) == len(entries)
 
 
@@ -85,7 +88,7 @@ def test_the_export_needs_torch_and_ofa_alone(house):
 
 
 def test_e20_every_command_gives_one_json_document(house, tmp_path, capfd):
-    folder, key = house[0], house[3].entries[0].key
+    folder, key = house[0], house[3].entries[0].key.removeprefix("start:")
     zoo, space, picture_file = str(folder / "zoo"), str(folder / "space"), tmp_path / "picture.png"
     picture_file.write_bytes(encoded(picture("anything")))
     for arguments in (
@@ -93,7 +96,7 @@ def test_e20_every_command_gives_one_json_document(house, tmp_path, capfd):
         ["build-zoo", "--zoo", zoo, "--datasets", *ZOO_DATASETS, "--pairs", "10", "--workers", "0"],
         ["build-zoo", "--zoo", zoo, "--datasets", *ZOO_DATASETS, "--more", "3", "--dry-run"],
         ["meta-train", "--zoo", zoo, "--out", space],
-        ["search", QUERY, "--zoo", zoo, "--space", space],
+        ["search", QUERY, "--zoo", zoo, "--space", space, "--probe", "0"],
         [
             "fine-tune",
             QUERY,
@@ -126,11 +129,11 @@ def test_e7_zoo_and_space_work_wherever_their_parent_is_moved(house, tmp_path):
     zoo, space = str(moved / "zoo"), moved / "space"
     assert len(show_zoo(zoo).rows) == 10
     assert verify_zoo(zoo).problems == ()
-    found = search(QUERY, zoo, space)
+    found = search(QUERY, zoo, space, top=30, probe=1)
     assert [each.key for each in found.entries] == [each.key for each in house[3].entries]
     assert fine_tune(QUERY, zoo, found.entries[0].key, moved / "network", epochs=1).epochs == 1
     grown = build_zoo(zoo, [*ZOO_DATASETS, "starter:ground-textures"], more=2, workers=0)
-    assert grown.pairs == 12 and search(QUERY, zoo, space).rows_unseen == 2
+    assert grown.pairs == 12 and search(QUERY, zoo, space, probe=0).rows_unseen == 2
 
 
 def test_e7_reading_a_zoo_writes_nothing_into_it(house):
@@ -149,9 +152,29 @@ def test_e7_reading_a_zoo_writes_nothing_into_it(house):
     show_zoo(str(zoo))
     show_journal(str(zoo))
     verify_zoo(str(zoo), retrain=1)
-    load_network(str(zoo), house[3].entries[0].key)
-    search(QUERY, str(zoo), space)
+    load_network(str(zoo), house[3].entries[0].key.removeprefix("start:"))
+    search(QUERY, str(zoo), space, probe=1)
     assert content() == before
+
+
+def test_a_house_whose_pairs_are_cut_out_of_supernets(tmp_path):
+    zoo, datasets = str(tmp_path / "zoo"), ZOO_DATASETS[:3]
+    build = ["build-zoo", "--zoo", zoo, "--datasets", *datasets, "--workers", "0", "--preset", "smoke"]
+    assert run([*build, "--pairs", "9", "--pair-mode", "from_supernet", "--json", str(tmp_path / "build.json")]) == 0
+    built = json.loads((tmp_path / "build.json").read_text())
+    assert (built["pairs"], built["supernets"], built["pair_mode"]) == (9, 3, "from_supernet")
+    shown = show_zoo(zoo)
+    assert {row.mode for row in shown.rows} == {"from_supernet"} and shown.supernets == 3
+    verdict = verify_zoo(zoo, retrain=2)
+    assert (verdict.rows, verdict.retrained, verdict.problems) == (9, 2, ())
+    meta_train(zoo, tmp_path / "space")
+    found = search(QUERY, zoo, tmp_path / "space")
+    best = found.entries[0].key
+    assert load_network(zoo, best)(torch.zeros(2, 3, 32, 32)).shape[0] == 2
+    tuned = fine_tune(QUERY, zoo, best, tmp_path / "network", epochs=1)
+    assert tuned.start == "retrieved" and tuned.from_dataset == found.entries[0].dataset
+    Path(zoo).rename(tmp_path / "moved")
+    assert len(load_network(str(tmp_path / "moved"), best).state_dict()) > 100
 
 
 def test_the_journal_says_what_each_run_was(house):
@@ -162,5 +185,5 @@ def test_the_journal_says_what_each_run_was(house):
     assert {"python", "tans", "torch", "ray", "ofa", "deltalake", "mlflow"} <= set(start["versions"])
     assert {"host", "cpus", "memory_bytes", "gpu"} <= set(start["machine"])
     assert start["given"]["datasets"] == ZOO_DATASETS and start["settings"]["seed"] == 0
-    assert "0 of 10 pairs there; 0 workers, hypervolume, preset smoke, seed 0" in events[0].words
+    assert "0 of 10 pairs there; 0 workers, hypervolume, standalone pairs, preset smoke, seed 0" in events[0].words
     assert next(event for event in events if event.kind == "stop").words.startswith("done: 10 pairs, 0 failures")

@@ -30,9 +30,10 @@ def run(given: argparse.Namespace, output: Output) -> int:
         f"zoo {settings.zoo_id[:12]}, version {there.version}: {len(there.rows)} rows over "
         f"{there.datasets_with_rows} of {there.datasets} datasets, {there.failures} failures; {settings.search_space} "
         f"x{settings.width:g}, {settings.image_size} px, preset {settings.preset}; "
-        f"weights {there.weights_bytes / 1e6:,.1f} MB",
+        f"weights {there.weights_bytes / 1e6:,.1f} MB"
+        + (f", {there.supernets} datasets' supernets among them" if there.supernets else ""),
         table(
-            ("row", "dataset", "val", "test", "params", "flops", "bytes", "latency ms", "chosen by"),
+            ("row", "dataset", "val", "test", "params", "flops", "mode", "bytes", "latency ms", "chosen by"),
             [
                 (
                     each.key,
@@ -41,6 +42,7 @@ def run(given: argparse.Namespace, output: Output) -> int:
                     percent(each.test_accuracy),
                     each.params,
                     each.flops,
+                    each.mode,
                     each.weights_bytes,
                     latency_cell(each.latency_ms, each.latency_predicted),
                     each.chosen_by,

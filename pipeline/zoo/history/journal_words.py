@@ -23,7 +23,8 @@ def _start(payload: Mapping[str, Any]) -> str:
     gpu = f", {machine['gpus']} GPUs" if machine["gpus"] else ""
     return (
         f"{payload['rows_there']} of {payload['rows_at_end']} pairs there; {given['workers']} workers, "
-        f"{given['acquisition']}, preset {settings['preset']}, seed {settings['seed']}; {machine['host']}: "
+        f"{given['acquisition']}, {payload.get('pair_mode', 'standalone')} pairs, preset {settings['preset']}, "
+        f"seed {settings['seed']}; {machine['host']}: "
         f"{machine['cpus']} CPUs, {machine['memory_bytes'] / 2**30:.0f} GiB{gpu}; tans {versions['tans']}, "
         f"torch {versions['torch']}, ray {versions['ray']}, python {versions['python']}"
     )
@@ -38,6 +39,20 @@ def _decision(payload: Mapping[str, Any]) -> str:
 def _failure(payload: Mapping[str, Any]) -> str:
     then = "left for good" if payload["final"] else "to be tried again"
     return f"{payload['key'][:SHORT]}, attempt {payload['attempt']}, {then}; {payload['kind']}: {payload['message']}"
+
+
+def _supernet(payload: Mapping[str, Any]) -> str:
+    again = f", attempt {payload['attempt']}" if payload["attempt"] > 1 else ""
+    return f"{payload['key'][:SHORT]} of {payload['name']}{again}"
+
+
+def _supernet_failure(payload: Mapping[str, Any]) -> str:
+    then = "left out of this build" if payload["final"] else "to be tried again"
+    return f"{payload['name']}, attempt {payload['attempt']}, {then}; {payload['kind']}: {payload['message']}"
+
+
+def _polish(payload: Mapping[str, Any]) -> str:
+    return f"{payload['key'][:SHORT]} goes on from {payload['parent'][:SHORT]} for {payload['epochs']} epochs"
 
 
 def _commit(payload: Mapping[str, Any]) -> str:
@@ -59,6 +74,9 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "start": _start,
     "decision": _decision,
     "failure": _failure,
+    "supernet": _supernet,
+    "supernet failure": _supernet_failure,
+    "polish": _polish,
     "commit": _commit,
     "stop": _stop,
     "mlflow": _mlflow,

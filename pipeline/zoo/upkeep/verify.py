@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from pipeline.reading.read import read_dataset
 from pipeline.reading.starting_weights import starting_weights
@@ -14,9 +15,10 @@ from pipeline.running.progress import Progress
 from pipeline.running.threads import one_thread
 from pipeline.zoo.store import Zoo
 from tans_core.errors import ConfigError, TansError, WeightsError
-from tans_core.records import ImageDataset, Row
+from tans_core.records import ImageDataset, Row, ZooSnapshot
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
+from tans_core.training.from_supernet import cut_pair
 from tans_core.training.standalone import train_pair
 from tans_core.training.weights import load_into
 
@@ -54,14 +56,13 @@ def verify_zoo(zoo: str, retrain: int = 0, init: str | Path | None = None) -> Ve
     with one_thread():
         for number, row in enumerate(again, start=1):
             progress.show(f"training {row.key} again ({number} of {len(again)})")
-            spec = snapshot.datasets[row.identity.fingerprint].spec
-            if problem := _read_and_trained_again(spec, row, search_space):
+            if problem := _read_and_trained_again(store, snapshot, row, search_space):
                 problems.append(problem)
     return Verdict(rows=len(rows), retrained=len(again), problems=tuple(problems))
 
 
 def verify_weights(zoo: Zoo, search_space: SearchSpace) -> Iterator[str]:
-    """What is wrong, a sentence each that names its row; nothing where all is well.
+    """What is wrong, a sentence each that names its row or its supernet; nothing where all is well.
 
     For every row: it stands once under the key that its identity hashes to; its weights exist, have size and
     hash as the row says, are finite, and have the shapes of its architecture.
@@ -69,6 +70,13 @@ def verify_weights(zoo: Zoo, search_space: SearchSpace) -> Iterator[str]:
     Args:
         search_space: the zoo's; its starting weights do not matter.
     """
+    for supernet in zoo.supernets.all().values():
+        if supernet.identity.key != supernet.key:
+            yield f"supernet {supernet.key}: its identity hashes to {supernet.identity.key}; the table was changed"
+        try:
+            zoo.supernets.read(supernet)
+        except WeightsError as error:
+            yield str(error)
     seen: set[str] = set()
     for row in zoo.snapshot().rows:
         if row.key in seen:
@@ -116,9 +124,24 @@ def _shapes(zoo: Zoo) -> SearchSpace:
     return make_search_space(zoo.settings.search_space, zoo.settings.width)
 
 
-def trained_again(row: Row, dataset: ImageDataset, search_space: SearchSpace) -> str | None:
-    """Train a row's pair again, stored as the row is; a sentence where validation gets another count."""
-    trained, _ = train_pair(row.identity, dataset, search_space, weights_dtype=row.weights.dtype)
+def trained_again(
+    row: Row,
+    dataset: ImageDataset,
+    search_space: SearchSpace,
+    *,
+    supernet: bytes | None = None,
+    start: Mapping[str, Tensor] | None = None,
+) -> str | None:
+    """Train a row's pair again, stored as the row is; a sentence where validation gets another count.
+
+    Args:
+        supernet: that the row was cut out of; it is cut again.
+        start: weights of the row that this one goes on from.
+    """
+    if supernet is not None:
+        trained, _ = cut_pair(row.identity, dataset, search_space, supernet)
+    else:
+        trained, _ = train_pair(row.identity, dataset, search_space, start=start, weights_dtype=row.weights.dtype)
     if trained.val_correct_by_class == row.val_correct_by_class:
         return None
     return (
@@ -127,11 +150,17 @@ def trained_again(row: Row, dataset: ImageDataset, search_space: SearchSpace) ->
     )
 
 
-def _read_and_trained_again(spec: str, row: Row, search_space: SearchSpace) -> str | None:
-    dataset = read_dataset(spec, row.identity.image_size)
-    if dataset.fingerprint != row.identity.fingerprint:
+def _read_and_trained_again(zoo: Zoo, snapshot: ZooSnapshot, row: Row, search_space: SearchSpace) -> str | None:
+    spec, pair = snapshot.datasets[row.identity.fingerprint].spec, row.identity
+    dataset = read_dataset(spec, pair.image_size)
+    if dataset.fingerprint != pair.fingerprint:
         return f"{row.key}: {spec} is another dataset now ({dataset.fingerprint})"
-    return trained_again(row, dataset, search_space)
+    try:
+        supernet = zoo.supernets.read(zoo.supernets.of(row)) if pair.mode == "from_supernet" else None
+        start = zoo.load_weights(snapshot.row_by_key[pair.parent]) if pair.parent else None
+    except (WeightsError, KeyError) as error:
+        return f"{row.key} cannot be trained again without what it comes from: {error}"
+    return trained_again(row, dataset, search_space, supernet=supernet, start=start)
 
 
 def _weights_problem(zoo: Zoo, row: Row, search_space: SearchSpace) -> str | None:

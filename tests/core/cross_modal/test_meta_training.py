@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 from tans_core.cross_modal.encoders import facts_of
 from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, build_model, train
 from tans_core.cross_modal.space_data import space_data
-from tans_core.cross_modal.trained_space import finish_space
+from tans_core.cross_modal.trained_space import finish_space, places
 from tans_core.errors import ConfigError, SpaceError
 from tans_core.retrieval.index import Index
 from tans_core.retrieval.rank import Measured, rank
@@ -47,9 +47,11 @@ def test_the_first_row_that_users_get_is_worth_at_least_as_much_as_the_nearest()
         with torch.no_grad():
             index = Index(data.keys, *model.embed_models(data.topology_RT, data.response_RF))
         measured = Measured(
-            datasets=[row.identity.fingerprint for row in snapshot.rows],
-            accuracies=[row.val_accuracy for row in snapshot.rows],
-            chances=[1 / CLASSES] * len(snapshot.rows),
+            dataset_R=data.dataset_R,
+            correct_R=torch.tensor([row.val_correct for row in snapshot.rows]),
+            total_R=torch.tensor([row.val_total for row in snapshot.rows]),
+            params_R=torch.tensor([row.costs.params for row in snapshot.rows], dtype=torch.float64),
+            chance_K=torch.full((len(data.names),), 1 / CLASSES, dtype=torch.float64),
         )
         every, generator = torch.ones(len(data.keys), dtype=torch.bool), world.random("queries")
         worths, first, nearest = [], [], []
@@ -58,7 +60,9 @@ def test_the_first_row_that_users_get_is_worth_at_least_as_much_as_the_nearest()
             features, labels = world.features(point, 0.0, 40, generator)
             query, facts = model.embed_query(features).detach(), facts_of(features, labels, 1 / CLASSES, CLASSES)
             worth = world.worth(point)
-            first.append(worth[rank(model, index, measured, query, facts, every, 10, error=0.15)[0].place])
+            near = places(model, data) @ query
+            ranking = rank(model, index, measured, query, facts, near, every, 10, error=0.15, bar=None)
+            first.append(worth[ranking.head[0].place])
             nearest.append(worth[index.top(query, 1, every)[0].place])
             worths.append(worth)
         best, average = torch.stack(worths).amax(dim=1).mean(), torch.stack(worths).mean()
@@ -131,10 +135,45 @@ def test_a_zoo_of_one_source_is_refused_with_the_way_out():
         space_data(replace(World(datasets=2).snapshot(), rows=()))
 
 
+def test_features_and_responses_that_are_not_finite_are_refused_with_whose_they_are():
+    snapshot = World(datasets=3, rows_each=1, sources=3).snapshot()
+    record = snapshot.datasets[f"{1:032x}"]
+    for side in ("train_ND", "validation_ND", "test_ND"):
+        spoiled = torch.full_like(getattr(record.features, side), float("nan"))
+        features = replace(record.features, **{side: spoiled})
+        datasets = {**snapshot.datasets, record.fingerprint: replace(record, features=features)}
+        with pytest.raises(SpaceError, match=r"features of dataset 1 \(0+1\) in a world are not all finite"):
+            space_data(replace(snapshot, datasets=datasets))
+    row = snapshot.rows[2]
+    rows = (*snapshot.rows[:2], replace(row, response=row.response * float("inf")))
+    with pytest.raises(SpaceError, match=f"response of the row {row.key} of dataset 2 in a world is not finite"):
+        space_data(replace(snapshot, rows=rows))
+
+
 def test_two_sources_train_and_say_that_none_could_be_left_out():
     data = space_data(World(datasets=2, rows_each=1, sources=2).snapshot())
     config = replace(CONFIG, steps=5)
-    assert finish_space(data, config, 0, train(data, config, 0)).left_out is None
+    space = finish_space(data, config, 0, train(data, config, 0))
+    assert space.left_out is None and space.bar is None
+
+
+def test_the_bar_is_how_near_datasets_are_that_a_space_never_saw():
+    """Each source left out alone: on a circle of five, of which the fifth pair stands apart.
+
+    Two by two the sources share their pictures' features, but for the last, which is like none: half and more of the
+    datasets have one as near as themselves.
+    """
+    data = space_data(World(datasets=5, rows_each=1, sources=5).snapshot())
+    twins = (data.train[0], data.train[0], data.train[2], data.train[2], data.train[4])
+    alike, strangers = replace(data, train=twins), data
+    bars = [finish_space(each, CONFIG, 0, train(each, CONFIG, 0)).bar for each in (alike, strangers)]
+    assert bars[0] == pytest.approx(1, abs=1e-5) and bars[1] < 0.9
+
+
+def test_places_of_datasets_are_those_of_their_training_images(space, data):
+    assert space.fingerprints == data.fingerprints == tuple(f"{number:032x}" for number in range(12))
+    for place, training in zip(space.dataset_KE, data.train, strict=True):
+        assert torch.equal(place, space.model.embed_query(training).detach())
 
 
 def test_an_unknown_loss_is_refused():

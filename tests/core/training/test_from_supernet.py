@@ -105,6 +105,16 @@ def test_a_pair_keeps_its_statistics_and_its_classifier_and_nothing_of_the_super
     assert pair.weights_dtype == "float16" and len(pair.weights) < len(supernet) / 10
 
 
+def test_a_head_is_the_supernets_own_or_one_in_closed_form_as_the_recipe_says(lite, dataset, lites):
+    name = "classifier.linear.weight"
+    heads = {}
+    for head in ("trained", "closed_form"):
+        identity = _identity(lite, dataset, recipe=replace(RECIPE, head=head))
+        heads[head] = decode_weights(cut_pair(identity, dataset, lite, lites.weights)[0].weights)[name]
+    of_supernet = decode_weights(lites.weights)[name]
+    assert torch.equal(heads["trained"], of_supernet) and not torch.equal(heads["closed_form"], of_supernet)
+
+
 def test_batch_norm_has_the_statistics_of_the_pairs_own_sample(lite, dataset, lites):
     identity = _identity(lite, dataset)
     pair, _ = cut_pair(identity, dataset, lite, lites.weights)

@@ -181,7 +181,7 @@ def test_e6_when_all_networks_are_used_up_the_build_ends_and_says_so(tmp_path, m
         search_space, "sample", lambda count, random: four[torch.randint(4, (count,), generator=random)]
     )
     monkeypatch.setattr(search_space, "mutate", lambda parents, random: search_space.sample(len(parents), random))
-    monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
+    monkeypatch.setattr("pipeline.growing.plan.make_search_space", lambda *_: search_space)
     build = ["build-zoo", "--zoo", str(tmp_path / "zoo"), "--datasets", SPECS[0], "--pairs", "80", "--workers", "0"]
     summary = tmp_path / "summary.json"
     assert run([*build, "--preset", "smoke", "--json", str(summary)]) == 0
@@ -191,7 +191,7 @@ def test_e6_when_all_networks_are_used_up_the_build_ends_and_says_so(tmp_path, m
 
 def test_e12_sigterm_while_datasets_are_read_ends_with_0_and_nothing_begun(tmp_path):
     lines = (
-        "import os, signal, sys\nimport pipeline.growing.build_zoo as stage\n"
+        "import os, signal, sys\nimport pipeline.growing.plan as stage\n"
         "stage.read_datasets = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from pipeline.cli import main\nmain(sys.argv[1:])\n"
     )

@@ -9,7 +9,7 @@ from made_up import MadeUpPool
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
 from tans_core.jobs import Described, Failure, Job, Outcome
-from tans_core.records import Row, Seconds
+from tans_core.records import Row, Seconds, Worker
 from tans_core.search_space import make_search_space
 
 FACES, TEXTURES = "starter:lfw-faces", "starter:ground-textures"
@@ -116,7 +116,7 @@ class SecondFails(MadeUpPool):
             return super().next_outcome(timeout_s)
         self._waiting.popleft()
         failure = Failure("TrainingError", "it never works")
-        return Outcome(job=job, worker="made-up", seconds=Seconds(), failure=failure)
+        return Outcome(job=job, worker=Worker("made-up", "here", "cpu"), seconds=Seconds(), failure=failure)
 
 
 def test_a_pair_that_failed_for_good_is_left_after_a_restart_and_its_number_too(tmp_path, monkeypatch):
@@ -127,7 +127,7 @@ def test_a_pair_that_failed_for_good_is_left_after_a_restart_and_its_number_too(
     monkeypatch.setattr(
         search_space, "sample", lambda count, random: members[torch.randint(len(members), (count,), generator=random)]
     )
-    monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
+    monkeypatch.setattr("pipeline.growing.plan.make_search_space", lambda *_: search_space)
     monkeypatch.setattr(
         "pipeline.zoo.upkeep.verify.make_search_space", lambda *_: search_space
     )  # once the zoo is there

@@ -43,7 +43,7 @@ def search_space(monkeypatch: pytest.MonkeyPatch):
         search_space, "sample", lambda count, random: four[torch.randint(4, (count,), generator=random)]
     )
     monkeypatch.setattr(search_space, "mutate", lambda parents, random: search_space.sample(len(parents), random))
-    monkeypatch.setattr("pipeline.growing.build_zoo.make_search_space", lambda *_: search_space)
+    monkeypatch.setattr("pipeline.growing.plan.make_search_space", lambda *_: search_space)
     monkeypatch.setattr(
         "pipeline.zoo.upkeep.verify.make_search_space", lambda *_: search_space
     )  # once the zoo is there

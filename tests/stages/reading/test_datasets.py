@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.growing.build_zoo import plan_build
+from pipeline.growing.plan import plan_build
 from pipeline.reading.contact_sheet import draw_contact_sheet
 from pipeline.reading.read import read_dataset
 from tests.trees import plant, several, write_parquet

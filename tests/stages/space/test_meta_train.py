@@ -72,6 +72,7 @@ def test_the_folder_holds_the_space_and_names_no_place(unbroken, zoo):
     out, _ = unbroken
     assert {path.name for path in out.iterdir()} == {
         "config.json",
+        "datasets.arrow",
         "encoders.safetensors",
         "index.arrow",
         "metrics.json",
@@ -82,6 +83,9 @@ def test_the_folder_holds_the_space_and_names_no_place(unbroken, zoo):
     space = load_space(out)
     assert sorted(space.index.keys) == sorted(row.key for row in Zoo.open(zoo).snapshot().rows)
     assert space.index.embedding_RE.norm(dim=1).tolist() == pytest.approx([1] * 12)
+    assert set(space.fingerprints) == {row.identity.fingerprint for row in Zoo.open(zoo).snapshot().rows}
+    assert space.dataset_KE.norm(dim=1).tolist() == pytest.approx([1] * len(space.fingerprints))
+    assert space.bar == json.loads((out / "metrics.json").read_text())["bar"] and -1 <= space.bar <= 1
 
 
 def test_the_same_call_again_has_nothing_to_do(unbroken, zoo, capsys):
@@ -198,7 +202,7 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
     shutil.copytree(unbroken[0], out)
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "schema": 99}))
-    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 2: use a newer tans"):
+    with pytest.raises(SpaceError, match="of schema 99 and this tans knows 3: use a newer tans"):
         load_space(out)
 
 

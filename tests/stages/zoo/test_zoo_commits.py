@@ -11,7 +11,7 @@ import pipeline.zoo.table
 from pipeline.zoo import Zoo
 from tans_core.errors import ZooError
 from tans_core.jobs import Outcome
-from tans_core.records import PairIdentity
+from tans_core.records import PairIdentity, Worker
 
 
 @pytest.fixture
@@ -105,7 +105,9 @@ def test_a_pair_of_another_zoo_is_not_committed(tmp_path: Path, change: dict):
     zoo, example = new_zoo(tmp_path), outcome(0)
     identity = PairIdentity(**{**vars(example.job.identity), **change})
     job = type(example.job)(**{**vars(example.job), "identity": identity, "key": identity.key})
-    foreign = Outcome(job=job, worker="trainer-00", seconds=example.seconds, trained=example.trained)
+    foreign = Outcome(
+        job=job, worker=Worker("trainer-00", "a node", "cpu"), seconds=example.seconds, trained=example.trained
+    )
     with pytest.raises(AssertionError, match=f"a pair of another zoo: {next(iter(change))} differs"):
         zoo.commit([foreign], DATASETS)
     assert keys(tmp_path) == []

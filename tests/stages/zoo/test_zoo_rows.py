@@ -190,9 +190,9 @@ def test_the_latest_latency_of_a_device_counts(tmp_path: Path):
 def test_a_zoo_of_a_newer_schema_is_refused(tmp_path: Path):
     new_zoo(tmp_path)
     kept = json.loads((tmp_path / "zoo.json").read_text())
-    (tmp_path / "zoo.json").write_text(json.dumps({**kept, "schema": 2, "a field of the future": 1}))
+    (tmp_path / "zoo.json").write_text(json.dumps({**kept, "schema": 3, "a field of the future": 1}))
     assert Zoo.exists(tmp_path)
-    with pytest.raises(ZooError, match=r"has schema 2, this version of tans reads schema 1: .*newer"):
+    with pytest.raises(ZooError, match=r"has schema 3, this version of tans reads schemas 1 to 2: .*newer"):
         Zoo.open(tmp_path)
 
 

@@ -14,7 +14,7 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.upkeep.verify import verify_weights
 from tans_core.errors import WeightsError, ZooError
 from tans_core.jobs import Job, Outcome
-from tans_core.records import Candidate, Choice, PairIdentity, TrainedPair
+from tans_core.records import Candidate, Choice, PairIdentity, TrainedPair, Worker
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.weights import encode_weights
@@ -139,7 +139,7 @@ def real_outcome(
     choice = Choice(Candidate(identity.fingerprint, topology), number, "random", "the start")
     job = Job(**{**vars(example.job), "key": identity.key, "identity": identity, "choice": choice})
     trained = TrainedPair(**{**vars(example.trained), "weights": weights, "weights_dtype": dtype})
-    return Outcome(job=job, worker="trainer-00", seconds=example.seconds, trained=trained)
+    return Outcome(job=job, worker=Worker("trainer-00", "a node", "cpu"), seconds=example.seconds, trained=trained)
 
 
 def test_e28_verify_finds_nothing_in_a_whole_zoo_and_each_kind_of_damage(tmp_path: Path, search_space: SearchSpace):

@@ -17,6 +17,7 @@ from tans_core.records import (
     PairIdentity,
     Seconds,
     TrainedPair,
+    Worker,
     ZooSettings,
 )
 from tans_core.training.weights import encode_weights
@@ -105,7 +106,9 @@ def outcome(number: int, run: str = "run-a", weights: bytes | None = None, featu
         curve=(CurvePoint(1, 1.5), CurvePoint(2, 0.25, 3, 4)),
         weights=encode_weights({"w": torch.randn(4, 4, generator=generator)}) if weights is None else weights,
     )
-    return Outcome(job=job, worker="trainer-00", seconds=Seconds(0.5, 2.0, 0.25, 0.125), trained=trained)
+    return Outcome(
+        job=job, worker=Worker("trainer-00", "a node", "cpu"), seconds=Seconds(0.5, 2.0, 0.25, 0.125), trained=trained
+    )
 
 
 def new_zoo(folder: Path, rows: int = 0) -> Zoo:
