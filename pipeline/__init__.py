@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipeline.reading.datasets import datasets
     from pipeline.space.meta_train import meta_train
     from pipeline.space.search import search
+    from pipeline.space.sweep import sweep
     from pipeline.zoo.show import show_journal, show_zoo
     from pipeline.zoo.store import Zoo
     from pipeline.zoo.upkeep.verify import verify_zoo
@@ -38,6 +39,7 @@ __all__ = [
     "show_journal",
     "show_zoo",
     "side_by_side",
+    "sweep",
     "verify_zoo",
 ]
 
@@ -57,6 +59,7 @@ _HOMES = {
     "show_journal": "pipeline.zoo.show",
     "show_zoo": "pipeline.zoo.show",
     "side_by_side": "pipeline.network.side_by_side",
+    "sweep": "pipeline.space.sweep",
     "verify_zoo": "pipeline.zoo.upkeep.verify",
 }
 

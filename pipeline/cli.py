@@ -26,6 +26,7 @@ with named_shadows():
         pretrain,
         search,
         submit,
+        sweep,
     )
     from pipeline.commands.parsing import EXIT_HELP
     from pipeline.commands.zoo import show, verify
@@ -84,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"tans {version('tans')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for each in (datasets, pretrain, build_zoo, polish, meta_train, search, fine_tune, predict, latency_table):
+    for each in (datasets, pretrain, build_zoo, polish, meta_train, sweep, search, fine_tune, predict, latency_table):
         each.add(commands)
     zoo = commands.add_parser("zoo", help="look at a zoo, or verify it", description="Look at a zoo, or verify it.")
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)

@@ -61,9 +61,8 @@ def add(commands) -> None:
     parser.add_argument(
         "--gpus-per-worker",
         type=float,
-        default=0.25,
         metavar="SHARE",
-        help="share of a GPU (default: 0.25; 0 where there is none)",
+        help="share of a GPU, refused where there is none (default: 0.25 where there is one)",
     )
     parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster, as ray.init takes it; else a local Ray")
     parser.add_argument("--preset", choices=("smoke", "laptop", "paper"), help="default for a new zoo: laptop")

@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pipeline.commands.parsing import command, threads_option, zoo_option
+from pipeline.commands.parsing import SETTINGS_HELP, command, threads_option, zoo_option
 from pipeline.running.output import Output, percent
 
 
 def add(commands) -> None:
     parser = command(
-        commands, "meta-train", run, "learn the space in which datasets lie near their networks", goes_on=True
+        commands,
+        "meta-train",
+        run,
+        "learn the space in which datasets lie near their networks",
+        SETTINGS_HELP,
+        goes_on=True,
     )
     zoo_option(parser)
     parser.add_argument(
@@ -20,14 +25,35 @@ def add(commands) -> None:
     parser.add_argument(
         "--workers", type=int, default=1, metavar="N", help="of Ray Train (default: 1, in this process)"
     )
+    parser.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster, as ray.init takes it; else a local Ray")
+    parser.add_argument(
+        "--storage",
+        type=Path,
+        metavar="DIR",
+        help="checkpoints of several workers, a folder that all nodes see (default: in --out)",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of the training, see below")
+    parser.add_argument("--steps", type=int, metavar="N", help="of the training, before what --config says")
+    parser.add_argument("--mlflow-uri", metavar="URI", help="tracking server (default: sqlite in the zoo's folder)")
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     threads_option(parser)
 
 
 def run(given: argparse.Namespace, output: Output) -> int:
+    from pipeline.space.config_file import config_of
     from pipeline.space.meta_train import meta_train
 
-    summary = meta_train(given.zoo, given.out, workers=given.workers, seed=given.seed, threads=given.threads)
+    summary = meta_train(
+        given.zoo,
+        given.out,
+        workers=given.workers,
+        seed=given.seed,
+        threads=given.threads,
+        config=config_of(given.config, given.steps),
+        address=given.address,
+        storage=given.storage,
+        mlflow_uri=given.mlflow_uri,
+    )
     text = [
         f"gallery of {summary.gallery}: R@1 {percent(summary.r_at_1)}, R@5 {percent(summary.r_at_5)} "
         f"(random {percent(summary.r_at_5_random)}), R@10 {percent(summary.r_at_10)}, "

@@ -30,8 +30,17 @@ SPEC, one or more (quote what a shell would read):
   starter:NAME, starter:all            small real datasets that come with tans
 {_SPEC_FORMS}"""
 
+SETTINGS_HELP = """\
+--config FILE is JSON or, with the ending .toml, TOML with settings of the training; those it leaves out stay as they
+are. A space's own config.json is one, so that another zoo is learned in the same way.
+  dim, hidden, instances, dropout    places' and layers' width, images of a dataset in a step, share of inputs dropped
+  steps, evaluate_every, validation_draws
+  loss                               infonce (temperature), hinges or printed (margin)
+  attraction, keep, predictor        weights: networks to their dataset, queries where they were, predicted accuracy
+  peak_lr, weight_decay"""
+
 EXIT_HELP = """\
-exit status: 0 done (build-zoo, meta-train: or stopped by SIGTERM or a closed terminal with everything kept),
+exit status: 0 done (build-zoo, meta-train, sweep: or stopped by SIGTERM or a closed terminal with everything kept),
 1 failed, 2 wrong usage or a wrong setting: nothing was begun, 130 Ctrl-C, 143 SIGTERM or a closed terminal"""
 
 

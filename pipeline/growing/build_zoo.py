@@ -71,7 +71,7 @@ def build_zoo(
     image_size: int | None = None,
     init: str | Path | None = None,
     workers: int = 2,
-    gpus_per_worker: float = 0.25,
+    gpus_per_worker: float | None = None,
     address: str | None = None,
     seed: int | None = None,
     mlflow_uri: str | None = None,
@@ -94,7 +94,7 @@ def build_zoo(
         init: starting weights of a new zoo: a word ("starter", "lite0", "random", "imagenet"), a file, or an address;
             None: "starter" (ofa-lite) or "random" (ofa-mbv3). A zoo that is there keeps its own.
         workers: Ray actors; 0 trains in this process, without Ray.
-        gpus_per_worker: share of a GPU; 0 is used where there is none.
+        gpus_per_worker: share of a GPU, which must be there then; None: a quarter where there is one, else none.
         address: of a Ray cluster; None: a local Ray is started and ended.
         mlflow_uri: None: a sqlite file in the zoo's folder.
         wait: for a driver that grows the zoo now, and go on after it; else it is a `ZooError`.
@@ -109,9 +109,11 @@ def build_zoo(
         PoolError: the workers cannot be had, or every pair fails.
     """
     began = time.monotonic()
-    for name, value in (("hours", hours or 0.0), ("gpus-per-worker", gpus_per_worker)):
+    for name, value in (("hours", hours or 0.0), ("gpus-per-worker", gpus_per_worker or 0.0)):
         if not 0 <= value < float("inf"):
             raise ConfigError(f"--{name} must be a number of at least 0, got {value:g}")
+    if workers == 0 and gpus_per_worker:
+        raise ConfigError("--workers 0 trains in this process, on its CPU: --gpus-per-worker goes with workers of Ray")
     check_chooser(acquisition)
     check_costs(costs)
     if mlflow_uri is not None:
@@ -200,7 +202,7 @@ class _Wish:
     preset: str | None
     init: str | None
     workers: int
-    gpus_per_worker: float
+    gpus_per_worker: float | None
     address: str | None
     mlflow_uri: str | None
     pair_mode: str | None

@@ -239,7 +239,8 @@ def _train_on_workers(
     """The same under Ray Train, which keeps what is to be gone on from; as it was at its end."""
     from pipeline.on_ray.pool import fitting_workers
     from pipeline.on_ray.session import ray_session
-    from pipeline.on_ray.train import PretrainTask, train_on_workers
+    from pipeline.on_ray.shared_tasks import PretrainTask
+    from pipeline.on_ray.train import train_on_workers
 
     progress, steps, folder = Progress(), math.ceil(config.steps / workers), part.ray_folder
     pace = Pace(0)
@@ -252,7 +253,8 @@ def _train_on_workers(
             folder.parent,
             workers,
             folder.name,
-            watch=lambda step: progress.show(f"step {step} of {steps}: {pace.words(step, steps)}"),
+            "put --out on a disk that they share",
+            watch=lambda step, curve: progress.show(f"step {step} of {steps}: {pace.words(step, steps)}"),
         )
     training = Pretraining(space, pool, teacher, config, seed, Worker(0, workers))
     training.load(PretrainState.of_tensors(tensors))

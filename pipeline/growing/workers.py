@@ -27,7 +27,7 @@ def workers_up(
     datasets: Mapping[str, ImageDataset],
     search_space: SearchSpace,
     workers: int,
-    gpus_per_worker: float,
+    gpus_per_worker: float | None,
     address: str | None,
     stop: StopRequest,
 ) -> Iterator[Workers]:

@@ -28,6 +28,7 @@ from tans_core.records import ImageDataset, Seconds, Worker
 from tans_core.search_space.space import SearchSpace
 
 UP_LIMIT_S = 120.0  # for the workers to be up, and for one of them to be back when all are lost; grows with the load
+SHARE = 0.25  # of a GPU for a worker, where nobody says
 QUEUED = 2  # jobs at one actor: one at work, and the next waiting while the last one commits
 GRACE_S = 60  # beyond its deadline, which the worker watches itself, before a worker is ended from here
 
@@ -233,17 +234,20 @@ def check_wish(workers: int, address: str | None) -> None:
     check_machine()
 
 
-def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: float, gpus: float) -> tuple[int, float]:
+def fitting_workers(
+    workers: int, gpus_per_worker: float | None, given: bool, cpus: float, gpus: float
+) -> tuple[int, float]:
     """Compare the wish with what there is, before any actor is made.
 
     Args:
+        gpus_per_worker: None: a quarter, where there is a GPU.
         given: the cluster was given by its address; our own Ray has the CPUs that this process may use.
 
     Returns:
         Workers and GPU share; the share is 0 where Ray sees no GPU.
 
     Raises:
-        ConfigError: more workers than can ever run.
+        ConfigError: more workers than can ever run, or a share of a GPU was asked for and Ray sees none.
     """
     place = "the cluster" if given else "this process"
     if workers < 1:
@@ -251,7 +255,13 @@ def fitting_workers(workers: int, gpus_per_worker: float, given: bool, cpus: flo
     if workers > cpus:
         raise ConfigError(f"{workers} workers want one CPU each and {place} has {cpus:.0f}: use --workers {cpus:.0f}")
     if gpus == 0:
+        if gpus_per_worker:
+            raise ConfigError(
+                f"--gpus-per-worker {gpus_per_worker:g} and {place} has no GPU that Ray sees: leave it out to train on "
+                "CPUs, or look whether the driver's `nvidia-smi` and torch see one"
+            )
         return workers, 0.0
+    gpus_per_worker = SHARE if gpus_per_worker is None else gpus_per_worker
     if gpus_per_worker > 0 and workers > _fitting(gpus_per_worker, gpus):
         smaller = gpus / workers if workers <= gpus else 1 / math.ceil(workers / gpus)
         raise ConfigError(

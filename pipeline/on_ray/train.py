@@ -1,129 +1,35 @@
-"""What Ray Train does: meta-training in this process for one worker; on several, meta-training and pretraining."""
+"""What Ray Train does: meta-training and pretraining on several workers, on whatever nodes."""
 
 from __future__ import annotations
 
-import logging
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray
 import ray.train
-import torch
 from ray.train import Checkpoint, CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, prepare_model
+from ray.train.torch import TorchConfig, TorchTrainer
 from torch import Tensor
 
+from pipeline.on_ray.board import Reader
 from pipeline.on_ray.messages import reason
-from pipeline.running.files import write_whole
+from pipeline.on_ray.shared_tasks import SharedTask
+from pipeline.on_ray.storage import check_storage
 from pipeline.running.progress import say
 from pipeline.running.waiting import Wait, machine_load
-from tans_core.cross_modal.meta_training import SpaceConfig, SpaceState, Worker, train
-from tans_core.cross_modal.space_data import SpaceData
 from tans_core.errors import PoolError
-from tans_core.search_space.elastic import ElasticSearchSpace
-from tans_core.search_space.ofa_lite import lite0_backbone
-from tans_core.training.pool import Pool
-from tans_core.training.pretrain import CURVE, PretrainConfig, Pretraining, PretrainState
-from tans_core.training.pretrain import Worker as PretrainWorker
 from tans_core.training.weights import decode_weights, encode_weights
 
 UP_LIMIT_S = 180.0  # grows with the load
+FAILURES = 3  # that a training gets over; nodes that were taken away (pre-empted) are not counted
 
 _STATE, _STEP = "state.safetensors", "step"
 
-
-Report = Callable[[int, Mapping[str, Tensor]], None]  # of a step, by every worker, with the same state
-
-
-class SharedTask(Protocol):
-    """What several workers train together; it goes on from the tensors of its last report."""
-
-    @property
-    def name(self) -> str: ...  # for people
-
-    def train(self, before: Mapping[str, Tensor] | None, rank: int, workers: int, report: Report) -> None: ...
-
-
-@dataclass(frozen=True, eq=False)
-class SpaceTask:
-    """A space is to be trained; every worker draws its own batches and the gradients are averaged (DDP)."""
-
-    data: SpaceData
-    config: SpaceConfig
-    seed: int
-    name: str = "meta-training"
-
-    def train(self, before: Mapping[str, Tensor] | None, rank: int, workers: int, report: Report) -> None:
-        wrap = partial(prepare_model, parallel_strategy_kwargs={"broadcast_buffers": False})
-        train(
-            self.data,
-            self.config,
-            self.seed,
-            resume=None if before is None else SpaceState.of_tensors(before),
-            on_checkpoint=lambda state: report(state.step, state.tensors()),
-            worker=Worker(rank, workers, wrap),
-        )
-
-
-@dataclass(frozen=True, eq=False)
-class PretrainTask:
-    """A supernet is to be pretrained; the workers share each batch's images and the gradients are averaged."""
-
-    search_space: ElasticSearchSpace
-    pool: Pool
-    config: PretrainConfig
-    seed: int
-    name: str = "pretraining"
-
-    def train(self, before: Mapping[str, Tensor] | None, rank: int, workers: int, report: Report) -> None:
-        began, spent_s = time.monotonic(), 0.0
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        worker = PretrainWorker(rank, workers, _averaged)
-        teacher = lite0_backbone()
-        training = Pretraining(self.search_space, self.pool, teacher, self.config, self.seed, worker, device)
-        if before is not None:
-            training.load(PretrainState.of_tensors(before))
-            spent_s = training.curve[-1, CURVE.index("seconds")].item()
-        while training.step < training.steps:
-            training.train_step()
-            if training.step % self.config.evaluate_every == 0 or training.step == training.steps:
-                if rank == 0:
-                    training.evaluate(spent_s + time.monotonic() - began)
-                report(training.step, training.state().tensors() if rank == 0 else {})
-
-
-def _averaged(tensors: list[Tensor]) -> None:
-    """Mean over the workers, in place, in one exchange."""
-    flat = torch.cat([tensor.detach().flatten() for tensor in tensors]).cpu()
-    torch.distributed.all_reduce(flat)
-    flat /= torch.distributed.get_world_size()
-    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors])):
-        tensor.copy_(mean.reshape(tensor.shape))
-
-
-def train_in_process(
-    task: SpaceTask, folder: Path, resume: SpaceState | None, on_checkpoint: Callable[[SpaceState], None]
-) -> SpaceState:
-    """Ray Train's local mode: no Ray is started. It does not resume by itself, so `resume` does."""
-
-    def loop(_: Mapping[str, Any]) -> SpaceState:
-        worker = Worker(wrap=prepare_model)
-        return train(task.data, task.config, task.seed, resume=resume, on_checkpoint=on_checkpoint, worker=worker)
-
-    logging.getLogger("ray.train").setLevel(logging.WARNING)  # it greets and says on which device a module is
-    trainer = TorchTrainer(
-        loop,
-        train_loop_config={},
-        scaling_config=ScalingConfig(num_workers=0),
-        run_config=RunConfig(name="meta-train", storage_path=str(folder)),
-    )
-    return trainer.fit().return_value  # type: ignore[return-value]
+Watch = Callable[[int, list[list[float]]], None]  # the step that was reported, and the curve until there
 
 
 def train_on_workers(
@@ -131,29 +37,30 @@ def train_on_workers(
     folder: Path,
     workers: int,
     name: str,
+    way_out: str,
     gpus: bool = False,
-    watch: Callable[[int], None] = lambda step: None,
+    watch: Watch = lambda step, curve: None,
 ) -> dict[str, Tensor]:
     """Train on several workers of the Ray that this process is connected to, which talk over gloo.
 
     Args:
         folder: for Ray Train's checkpoints; all nodes must see it.
         name: of this training; one of the same name is resumed.
+        way_out: what to do where a node does not see `folder`, to complete a sentence.
         gpus: one for each worker.
-        watch: told every half second of the last step that was reported.
+        watch: told of every report.
 
     Returns:
         The tensors of the last report.
 
     Raises:
-        PoolError: the workers do not start in time, or fail four times.
+        PoolError: a node does not see `folder`, the workers do not start in time, or they fail four times.
     """
-    started = folder / name / "started"
-    started.parent.mkdir(parents=True, exist_ok=True)
-    started.unlink(missing_ok=True)
+    check_storage(folder, way_out)
+    reader = Reader()
     trainer = TorchTrainer(
         _loop,
-        train_loop_config={"task": ray.put(task), "started": str(started)},
+        train_loop_config={"task": ray.put(task), "board": reader.board},
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=gpus, resources_per_worker={"CPU": 1, **({"GPU": 1} if gpus else {})}
         ),
@@ -161,22 +68,30 @@ def train_on_workers(
         run_config=RunConfig(
             name=name,
             storage_path=str(folder),
-            failure_config=FailureConfig(max_failures=3),
+            failure_config=FailureConfig(max_failures=FAILURES, max_preemption_failures=-1),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
         ),
     )
     fitting = _Fitting(trainer, task.name)
     fitting.start()
-    _wait_until_up(fitting, started, workers)
-    say(f"going on at step {step}" if (step := int(started.read_text())) else f"{workers} workers are up")
+    _pass_on(_first_news(fitting, reader, workers), watch)
     while fitting.is_alive():
         fitting.join(0.5)  # not longer, so that signals are seen
-        watch(int(started.read_text()))
+        _pass_on(reader.news(), watch)
+    _pass_on(reader.news(), watch)
     return fitting.state(workers)
 
 
-def _wait_until_up(fitting: _Fitting, started: Path, workers: int) -> None:
-    """Ray Train itself would wait for ever."""
+def _pass_on(news: list[Any], watch: Watch) -> None:
+    for step, curve in news:
+        if curve is None:
+            say(f"a worker was lost: going on at step {step}")
+        else:
+            watch(step, curve)
+
+
+def _first_news(fitting: _Fitting, reader: Reader, workers: int) -> list[Any]:
+    """What came with or after the word that the workers are up. Ray Train itself would wait for ever."""
 
     def not_up() -> PoolError:
         return PoolError(
@@ -185,11 +100,14 @@ def _wait_until_up(fitting: _Fitting, started: Path, workers: int) -> None:
         )
 
     wait = Wait(f"{workers} workers of Ray Train to be up", UP_LIMIT_S, not_up, machine_load)
-    while not started.exists():
+    while not (news := reader.news()):
         wait.check()
         fitting.join(0.5)
         if not fitting.is_alive():
             fitting.state(workers)  # raises what went wrong
+    step, _ = news[0]
+    say(f"going on at step {step}" if step else f"{workers} workers are up")
+    return news[1:]
 
 
 class _Fitting(threading.Thread):
@@ -225,11 +143,11 @@ def _loop(given: Mapping[str, Any]) -> None:
     step, before = (0, None) if checkpoint is None else _read(checkpoint)
     rank = context.get_world_rank()
     if rank == 0:
-        write_whole(Path(given["started"]), str(step).encode())
-    task.train(before, rank, context.get_world_size(), partial(_report, rank, Path(given["started"])))
+        given["board"].tell.remote((step, None))
+    task.train(before, rank, context.get_world_size(), partial(_report, rank, given["board"]))
 
 
-def _report(rank: int, started: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
+def _report(rank: int, board: Any, step: int, tensors: Mapping[str, Tensor]) -> None:
     """Every worker reports, the first with the state."""
     if rank != 0:
         ray.train.report({"step": step})
@@ -238,7 +156,7 @@ def _report(rank: int, started: Path, step: int, tensors: Mapping[str, Tensor]) 
         (Path(folder) / _STATE).write_bytes(encode_weights(tensors))
         (Path(folder) / _STEP).write_text(str(step))
         ray.train.report({"step": step}, checkpoint=Checkpoint.from_directory(folder))
-    write_whole(started, str(step).encode())
+    board.tell.remote((step, tensors["curve"].tolist()))
 
 
 def _read(checkpoint: Checkpoint) -> tuple[int, dict[str, Tensor]]:

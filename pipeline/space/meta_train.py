@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from torch import Tensor
 
 from pipeline.config import checked_seed
 from pipeline.running.progress import Progress, say
@@ -17,11 +16,11 @@ from pipeline.space.space_folder import SpaceIdentity, is_of_space, save_space, 
 from pipeline.space.training_folder import TRAINING, Work, is_training, remove_trainings
 from pipeline.tracking.tracker import MlflowTracker, NoTracker, Tracker, sqlite_uri
 from pipeline.zoo import Zoo
-from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState
+from tans_core.cross_modal.meta_training import CURVE, SpaceConfig, SpaceState, train
 from tans_core.cross_modal.space_data import SpaceData, space_data
 from tans_core.cross_modal.trained_space import TrainedSpace, finish_space
 from tans_core.errors import ConfigError
-from tans_core.records import canonical_json, content_hash
+from tans_core.records import ZooSnapshot, canonical_json, content_hash
 from tans_core.search_space.ofa_lite import LITE0_SHA256
 
 
@@ -66,27 +65,30 @@ def meta_train(
     threads: int = 1,
     config: SpaceConfig = SpaceConfig(),  # noqa: B008 (frozen)
     address: str | None = None,
+    storage: Path | None = None,
     mlflow_uri: str | None = None,
 ) -> MetaTrainSummary:
     """Train a space over a zoo's newest version; the same call goes on where it was stopped or killed.
 
     Args:
         out: folder of the space; a space of an older version of the zoo is replaced when the new one is whole.
-        workers: of Ray Train; 1 trains in this process, without Ray.
+        workers: of Ray Train, which share each batch: any number gives the same space, to rounding. 1 trains in this
+            process, without Ray.
         threads: of torch, where one worker trains; several have one each. Another number, another space.
         address: of a Ray cluster for several workers; None: a local Ray is started and ended.
+        storage: folder for the checkpoints of several workers, which all of their nodes must see; None: in `out`.
         mlflow_uri: None: a sqlite file in the zoo's folder.
 
     Raises:
         ZooError: there is no zoo.
         SpaceError: its rows are of fewer than two sources.
-        PoolError: the workers cannot be had.
+        PoolError: the workers cannot be had, or a node does not see where checkpoints go.
         ConfigError: a number out of its range, a URI that MLflow cannot use, or `out` cannot be a folder or holds what
             tans did not write.
         Stopped: by SIGTERM or Ctrl-C; the same call goes on.
     """
     with stop_on_signals(goes_on=True) as stop:
-        return _meta_train(zoo, out, workers, seed, threads, config, address, mlflow_uri, stop)
+        return _meta_train(zoo, out, workers, seed, threads, config, address, storage, mlflow_uri, stop)
 
 
 def _meta_train(
@@ -97,14 +99,15 @@ def _meta_train(
     threads: int,
     config: SpaceConfig,
     address: str | None,
+    storage: Path | None,
     mlflow_uri: str | None,
     stop: StopRequest,
 ) -> MetaTrainSummary:
-    began = time.monotonic()
     checked_seed(seed)
     out = Path(out).expanduser().absolute()
     refuse_foreign(out, lambda path: is_of_space(path) or is_training(path))
     check_threads(threads)
+    storage = _checked_storage(storage, workers)
     if workers != 1:
         if threads != 1:
             raise ConfigError(f"--threads {threads} goes with --workers 1 alone: several workers have one thread each")
@@ -114,7 +117,30 @@ def _meta_train(
     store = Zoo.open(zoo)
     snapshot = store.snapshot()
     data = space_data(snapshot)
-    identity = SpaceIdentity(
+    identity = space_identity(snapshot, config, seed, workers, threads)
+    if whole_space(out) == identity:
+        say(f"the space in {out} is of this version of the zoo already, nothing to do")
+        return MetaTrainSummary(**saved_metrics(out)["summary"])
+    work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))), storage)
+    params = {name: value for name, value in asdict(identity).items() if name != "config"}
+    tracker = start_tracker(mlflow_uri, store.uri, "meta-train", {**params, **identity.config}, snapshot, work)
+    try:
+        trained, summary = learn(data, identity, address, work, tracker, stop)
+        save_space(out, identity, trained, store.uri, metrics_of(summary, trained))
+        tracker.finish("FINISHED")
+        work.remove_checkpoints()
+        remove_trainings(work.folder.parent)
+        return summary
+    except BaseException:
+        tracker.finish("KILLED" if stop else "FAILED")
+        raise
+
+
+def space_identity(
+    snapshot: ZooSnapshot, config: SpaceConfig, seed: int, workers: int = 1, threads: int = 1
+) -> SpaceIdentity:
+    """What a space over this snapshot is made of."""
+    return SpaceIdentity(
         zoo_id=snapshot.settings.zoo_id,
         zoo_version=snapshot.version,
         search_space=snapshot.settings.search_space,
@@ -125,23 +151,18 @@ def _meta_train(
         config=asdict(config),
         threads=threads,
     )
-    if whole_space(out) == identity:
-        say(f"the space in {out} is of this version of the zoo already, nothing to do")
-        return MetaTrainSummary(**saved_metrics(out)["summary"])
-    work = Work(out / TRAINING / content_hash(canonical_json(asdict(identity))))
-    tracker = _tracker(mlflow_uri, store.uri, identity, work)
-    try:
-        with torch_threads(threads):
-            trained = _train(data, config, seed, workers, address, work, tracker, stop)
-        summary = _summary(trained, identity, config, began)
-        tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
-        save_space(out, identity, trained, store.uri, _metrics(summary, trained))
-        tracker.finish("FINISHED")
-        remove_trainings(work.folder.parent)
-        return summary
-    except BaseException:
-        tracker.finish("KILLED" if stop else "FAILED")
-        raise
+
+
+def learn(
+    data: SpaceData, identity: SpaceIdentity, address: str | None, work: Work, tracker: Tracker, stop: StopRequest
+) -> tuple[TrainedSpace, MetaTrainSummary]:
+    """Train to the end and measure, or leave as a signal asks; reported to the tracker."""
+    began, config = time.monotonic(), SpaceConfig(**identity.config)
+    with torch_threads(identity.threads):
+        trained = _train(data, config, identity.seed, identity.workers, address, work, tracker, stop)
+    summary = _summary(trained, identity, config, began)
+    tracker.log({name: value for name, value in asdict(summary).items() if value is not None}, config.steps)
+    return trained, summary
 
 
 def _train(
@@ -154,37 +175,57 @@ def _train(
     tracker: Tracker,
     stop: StopRequest,
 ) -> TrainedSpace:
-    """Train to the end and measure, or leave as a signal asks."""
-    from pipeline.on_ray.train import SpaceTask, train_in_process, train_on_workers
+    progress = Progress()
 
-    task, progress = SpaceTask(data, config, seed), Progress()
+    def show(step: int, curve: Sequence[Sequence[float]]) -> None:
+        _log_curve(tracker, curve[work.logged :])
+        work.logged = max(work.logged, len(curve))
+        if curve:
+            progress.show(f"step {step} of {config.steps}, mean rank {curve[-1][2]:.2f} in validation")
 
     def on_checkpoint(state: SpaceState) -> None:
         work.keep(state)
-        _log_curve(tracker, state.curve[work.logged :])
-        work.logged = len(state.curve)
-        progress.show(f"step {state.step} of {config.steps}, mean rank {state.curve[-1, 2]:.2f} in validation")
+        show(state.step, state.curve.tolist())
         stop.raise_if_asked()
 
     if workers == 1:
         if work.resume is not None:
             say(f"going on at step {work.resume.step} of {config.steps}")
         with stop.patiently():
-            state = train_in_process(task, work.folder, work.resume, on_checkpoint)
+            state = train(data, config, seed, resume=work.resume, on_checkpoint=on_checkpoint)
     elif work.resume is not None:  # the workers had finished, the measuring had not
         state = work.resume
     else:
         from pipeline.on_ray.session import ray_session
+        from pipeline.on_ray.shared_tasks import SpaceTask
+        from pipeline.on_ray.train import train_on_workers
 
         with ray_session(address, cpus=workers) as session:
             _check_cluster(workers, address, session.cpus)
             say(f"starting {workers} workers of Ray Train")
-            state = SpaceState.of_tensors(train_on_workers(task, work.folder, workers, "ray"))
-        _log_curve(tracker, state.curve)
+            where = work.checkpoints
+            tensors = train_on_workers(
+                SpaceTask(data, config, seed), where.parent, workers, where.name, _SHARED, watch=show
+            )
+        state = SpaceState.of_tensors(tensors)
+        show(state.step, state.curve.tolist())
         work.keep(state)
     progress.show("measuring, and leaving sources out")
     with stop.patiently():
         return finish_space(data, config, seed, state, stop.raise_if_asked)
+
+
+_SHARED = "name one that they share with --storage FOLDER"
+
+
+def _checked_storage(storage: Path | None, workers: int) -> Path | None:
+    if storage is None:
+        return None
+    if workers == 1:
+        raise ConfigError("--storage is for the checkpoints of several workers: give --workers N, or leave it out")
+    if "://" in str(storage) or ":/" in str(storage):
+        raise ConfigError(f"--storage {storage} is no folder: name one that all nodes of the cluster see")
+    return storage.expanduser().absolute()
 
 
 def _check_cluster(workers: int, address: str | None, cpus: float) -> None:
@@ -194,21 +235,22 @@ def _check_cluster(workers: int, address: str | None, cpus: float) -> None:
         fitting_workers(workers, 0.0, True, cpus, 0.0)
 
 
-def _tracker(uri: str | None, zoo_uri: str, identity: SpaceIdentity, work: Work) -> Tracker:
+def start_tracker(
+    uri: str | None, zoo_uri: str, what: str, params: Mapping[str, object], snapshot: ZooSnapshot, work: Work
+) -> Tracker:
     """A run for this training, started; a training that was stopped goes on in its run."""
     if uri is None and ("?" in zoo_uri or "://" in zoo_uri):
         say(f"no MLflow: no SQLite file can lie at {zoo_uri}")
         return NoTracker()
     tracker = MlflowTracker(uri or sqlite_uri(Path(zoo_uri)), "tans", work.note_run)
-    params = {name: value for name, value in asdict(identity).items() if name != "config"}
-    tracker.start(f"meta-train {Path(zoo_uri).name}", {**params, **identity.config}, run_id=work.run_id)
-    digest = content_hash(f"{identity.zoo_id}/{identity.zoo_version}".encode())
-    tracker.dataset_input(zoo_uri, identity.zoo_version, digest)
+    tracker.start(f"{what} {Path(zoo_uri).name}", params, run_id=work.run_id)
+    digest = content_hash(f"{snapshot.settings.zoo_id}/{snapshot.version}".encode())
+    tracker.dataset_input(zoo_uri, snapshot.version, digest)
     return tracker
 
 
-def _log_curve(tracker: Tracker, curve: Tensor) -> None:
-    for step, *values in curve.tolist():
+def _log_curve(tracker: Tracker, curve: Sequence[Sequence[float]]) -> None:
+    for step, *values in curve:
         tracker.log({f"validation/{name}": value for name, value in zip(CURVE[1:], values)}, int(step))
 
 
@@ -239,7 +281,8 @@ def _summary(trained: TrainedSpace, identity: SpaceIdentity, config: SpaceConfig
     )
 
 
-def _metrics(summary: MetaTrainSummary, trained: TrainedSpace) -> dict[str, object]:
+def metrics_of(summary: MetaTrainSummary, trained: TrainedSpace) -> dict[str, object]:
+    """metrics.json of a space."""
     return {
         "summary": asdict(summary),
         "retrieval": asdict(trained.retrieval),

@@ -31,6 +31,7 @@ SCHEMA = 3  # 2 had no places of datasets; 1 had what the predictor sees of a ne
 
 _ENCODERS, _INDEX, _DATASETS = "encoders.safetensors", "index.arrow", "datasets.arrow"
 _METRICS, _CONFIG = "metrics.json", "config.json"
+FILES = _ENCODERS, _INDEX, _DATASETS, _METRICS, _CONFIG
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,19 +14,25 @@ from tans_core.errors import ConfigError
 from tans_core.training.weights import decode_weights, encode_weights
 
 TRAINING = "training"
+TRIALS = "trials.json"  # of a sweep
 
 _FACTS = "run.json"
-_OURS = {_FACTS, "mlflow.json", "state.safetensors", "ray", "meta-train"}  # the last two are Ray Train's
+_RAYS = {"ray", "trials", "meta-train"}  # of Ray Train, of Ray Tune, and of Ray Train in earlier versions
+_OURS = {_FACTS, "mlflow.json", "state.safetensors", TRIALS, *_RAYS}
 
 
 class Work:
     """The folder of a training under way, one for each thing that can be trained, gone when the space is whole.
 
     Its `run.json` says what the last run was made with: of a training that failed it is what a report needs.
+
+    Args:
+        storage: where Ray Train's checkpoints go, under the training's own name; None: into the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, storage: Path | None = None) -> None:
         self.folder = folder
+        self.checkpoints = folder / "ray" if storage is None else storage / f"tans-{folder.name}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_whole(self.folder / _FACTS, json.dumps(run_facts(), indent=1).encode())
@@ -45,6 +51,10 @@ class Work:
 
     def keep(self, state: SpaceState) -> None:
         write_whole(self._state, encode_weights(state.tensors()))
+
+    def remove_checkpoints(self) -> None:
+        """The space is whole."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 def is_training(path: Path) -> bool:

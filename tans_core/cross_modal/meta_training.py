@@ -1,21 +1,22 @@
 """Training a space: datasets and the networks trained on them are brought together, others kept apart.
 
-Every random number of a step is a function of (seed, worker, step), so that a resumed training is the unbroken one.
+Every random number of a step is a function of (seed, step), so that a resumed training is the unbroken one.
 Axes: K datasets, one row of each a step; R rows; E the space; G gallery draws.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import mse_loss
 
 from tans_core.cross_modal.encoders import SpaceModel, SpaceShape, accuracy
-from tans_core.cross_modal.losses import LOSSES, negatives
+from tans_core.cross_modal.losses import LOSSES, MARGIN, TEMPERATURE, negatives
 from tans_core.cross_modal.metrics import ranks
 from tans_core.cross_modal.space_data import Instances, Rows, SpaceData
 from tans_core.errors import ConfigError
@@ -30,9 +31,11 @@ class SpaceConfig:
 
     dim: int = 128
     hidden: int = 128
-    steps: int = 300  # shared by the workers
+    steps: int = 300
     instances: int = 32  # of a dataset, drawn anew at each step
     loss: str = "infonce"  # or "hinges", "printed"
+    temperature: float = TEMPERATURE  # of infonce
+    margin: float = MARGIN  # of hinges and printed
     attraction: float = 5.0  # weight of 1 - s+, so that networks lie at their datasets and not only nearer than others
     keep: float = 10.0  # weight of the queries' squared way from where they lay untrained
     predictor: float = 30.0  # weight of its squared errors
@@ -48,6 +51,14 @@ class SpaceConfig:
         for name in ("dim", "hidden", "steps", "instances", "evaluate_every", "validation_draws"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("temperature", "peak_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a number above 0, got {getattr(self, name)}")
+        for name in ("margin", "attraction", "keep", "predictor", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} must be a number of at least 0, got {getattr(self, name)}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout must be at least 0 and below 1, got {self.dropout}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +95,33 @@ class SpaceState:
 
 @dataclass(frozen=True)
 class Worker:
-    """Which of several workers this is, and how a module is wrapped so that their gradients are averaged."""
+    """Which of several workers this is. All draw the same batch of datasets and encode a share of it each; the loss is
+    that of the whole batch, on every worker. `total` sums a tensor over the workers, in place."""
 
     rank: int = 0
     workers: int = 1
-    wrap: Callable[[nn.Module], nn.Module] = lambda module: module
+    total: Callable[[Tensor], object] = lambda tensor: None
+
+    def share(self, count: int) -> slice:
+        """Which of `count` datasets are this worker's."""
+        return slice(self.rank * count // self.workers, (self.rank + 1) * count // self.workers)
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all workers, each in its place. Every worker works out the same loss of them, so that its own rows'
+    gradient is whole as it comes back."""
+
+    @staticmethod
+    def forward(ctx: Any, own_SF: Tensor, worker: Worker, count: int) -> Tensor:
+        ctx.share = worker.share(count)
+        all_KF = own_SF.new_zeros(count, own_SF.shape[1])
+        all_KF[ctx.share] = own_SF
+        worker.total(all_KF)
+        return all_KF
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return gradients[0][ctx.share], None, None
 
 
 def build_model(data: SpaceData, config: SpaceConfig, seed: int) -> SpaceModel:
@@ -124,25 +157,33 @@ def train(
 
     Args:
         on_checkpoint: called after every evaluation, the last included; may raise to stop.
-        worker: several train the same space, each on draws of its own.
+        worker: several train the same space as one does, to rounding.
     """
+    state = resume
+    for state in checkpoints(data, config, seed, resume=resume, worker=worker):
+        on_checkpoint(state)
+    assert state is not None
+    return state
+
+
+def checkpoints(
+    data: SpaceData, config: SpaceConfig, seed: int, *, resume: SpaceState | None = None, worker: Worker = Worker()
+) -> Iterator[SpaceState]:
+    """The same training as it goes: its state after every evaluation, the last included."""
     trainer = _Trainer(data, config, seed, worker)
     if resume is not None:
         trainer.load(resume)
-    while trainer.step < trainer.steps:
+    while trainer.step < config.steps:
         trainer.train_step()
-        if trainer.step % config.evaluate_every == 0 or trainer.step == trainer.steps:
+        if trainer.step % config.evaluate_every == 0 or trainer.step == config.steps:
             trainer.evaluate()
-            on_checkpoint(trainer.state())
-    return trainer.state()
+            yield trainer.state()
 
 
 class _Trainer:
     def __init__(self, data: SpaceData, config: SpaceConfig, seed: int, worker: Worker) -> None:
         self._data, self._config, self._seed, self._worker = data, config, seed, worker
-        self.steps = math.ceil(config.steps / worker.workers)
         self._model = build_model(data, config, seed)
-        self._wrapped = worker.wrap(self._model)
         self._optimiser = torch.optim.AdamW(self._model.parameters(), weight_decay=config.weight_decay)
         self._rows, self._negative_KK = Rows(data), negatives(data.sources)
         self._train = Instances([self._model.query.project(each) for each in data.train])
@@ -155,12 +196,12 @@ class _Trainer:
     def train_step(self) -> None:
         """Two rows of each dataset against one draw of its instances."""
         config = self._config
-        generator = generator_of(self._seed, f"train/{self._worker.rank}", self.step)
+        generator = generator_of(self._seed, "train", self.step)
         row_2K = torch.cat([self._rows.draw_good(generator), self._rows.draw_any(generator)])
         instances = self._train.draw(config.instances, generator)
         inputs = self._inputs_RF[row_2K]
         kept = torch.rand(inputs.shape, generator=generator) >= config.dropout
-        query, place, ease, extra = self._wrapped(instances, self._data.facts_KX, inputs * kept / (1 - config.dropout))
+        query, place, ease, extra = self._encoded(instances, inputs * kept / (1 - config.dropout))
         moved = (query - self._model.query.untrained(instances)).square().sum(dim=1).mean()
         loss = (
             torch.stack([self._contrast(query, rows) for rows in place.chunk(2)]).mean()
@@ -168,17 +209,42 @@ class _Trainer:
             + config.predictor * self._prediction_loss(ease, extra, row_2K)
         )
         for group in self._optimiser.param_groups:
-            group["lr"] = config.peak_lr * 0.5 * (1 + math.cos(math.pi * self.step / self.steps))
+            group["lr"] = config.peak_lr * 0.5 * (1 + math.cos(math.pi * self.step / config.steps))
         self._optimiser.zero_grad()
         loss.backward()
+        self._share_gradients()
         self._optimiser.step()
         self._losses.append(loss.item())
         self.step += 1
 
+    def _encoded(self, instances_KNE: Tensor, inputs_2KF: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """As `SpaceModel.forward`, each worker encoding a share of the datasets and their rows."""
+        count, own = len(instances_KNE), self._worker.share(len(instances_KNE))
+        inputs_F = torch.cat([part[own] for part in inputs_2KF.chunk(2)])
+        query, place, ease, extra = self._model(instances_KNE[own], self._data.facts_KX[own], inputs_F)
+        columns = [query, *place.chunk(2), ease[:, None], *extra[:, None].chunk(2)]
+        widths = [column.shape[1] for column in columns]
+        query, one, other, ease, *extras = _Gathered.apply(torch.cat(columns, dim=1), self._worker, count).split(
+            widths, dim=1
+        )
+        return query, torch.cat([one, other]), ease.squeeze(1), torch.cat(extras).squeeze(1)
+
+    def _share_gradients(self) -> None:
+        """Every worker has the gradient that its own datasets gave: they add up, in one exchange."""
+        parameters = [each for each in self._model.parameters() if each.requires_grad]
+        given = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
+        flat = torch.cat([each.flatten() for each in given])
+        self._worker.total(flat)
+        for parameter, gradient in zip(parameters, flat.split([each.numel() for each in given])):
+            parameter.grad = gradient.view_as(parameter)
+
     def _contrast(self, query_KE: Tensor, place_KE: Tensor) -> Tensor:
         similarity_KK = query_KE @ place_KE.T
-        apart = LOSSES[self._config.loss](similarity_KK, self._negative_KK)
-        return apart + self._config.attraction * (1 - similarity_KK.diagonal()).mean()
+        config = self._config
+        apart = LOSSES[config.loss](
+            similarity_KK, self._negative_KK, margin=config.margin, temperature=config.temperature
+        )
+        return apart + config.attraction * (1 - similarity_KK.diagonal()).mean()
 
     def _prediction_loss(self, ease_K: Tensor, extra_2K: Tensor, row_2K: Tensor) -> Tensor:
         """The ease learns from all rows, given what architectures add; the addition from two rows of one dataset."""

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from tans_core.cross_modal.encoders import SpaceModel
+from tans_core.cross_modal.left_out import FEWEST_SOURCES, folds
 from tans_core.cross_modal.meta_training import (
     SpaceConfig,
     SpaceState,
     build_model,
     gallery_ranks,
-    generator_of,
     predict_rows,
     train,
 )
@@ -24,7 +24,6 @@ from tans_core.cross_modal.space_data import Instances, SpaceData, space_data
 from tans_core.records import ZooSnapshot
 
 REPORT_DRAWS = 200
-FOLDS = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,17 +106,12 @@ def finish_space(
 def _left_out(
     data: SpaceData, config: SpaceConfig, seed: int, on_pause: Callable[[], None]
 ) -> tuple[PredictionMetrics | None, float | None]:
-    """Leave out a fifth of the sources at a time, train without them, predict their rows and look for near datasets."""
-    sources = sorted(set(data.sources))
-    if len(sources) < 3:
+    """Leave sources out, train without them, predict their rows and look for near datasets."""
+    if len(set(data.sources)) < FEWEST_SOURCES:
         return None, None
-    shuffled = torch.randperm(len(sources), generator=generator_of(seed, "folds", len(sources))).tolist()
-    fold_of = {sources[place]: number % FOLDS for number, place in enumerate(shuffled)}
     predicted, accuracy, baseline, nearest = [], [], [], []
-    for fold in sorted(set(fold_of.values())):
-        out = [place for place, source in enumerate(data.sources) if fold_of[source] == fold]
-        kept = data.only([place for place in range(len(data.names)) if place not in out])
-        unseen = data.only(out)
+    for fold in folds(data, seed):
+        kept, unseen = data.only(fold.kept), data.only(fold.out)
         model = build_model(kept, config, seed)
         model.load_state_dict(train(kept, config, seed, on_checkpoint=lambda state: on_pause()).best)
         predicted.append(predict_rows(model, unseen, unseen.train))

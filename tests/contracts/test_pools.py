@@ -168,6 +168,7 @@ def test_an_inline_job_can_be_given_up(space, datasets):
         ((8, 0.25), (2, 0), "8 workers want one CPU each and this process has 2: use --workers 2"),
         ((0, 0.25), (2, 0), "at least 1"),
         ((4, 0.5), (8, 1), "use --gpus-per-worker 0.25"),
+        ((2, 0.5), (2, 0), "--gpus-per-worker 0.5 and this process has no GPU that Ray sees: leave it out"),
     ],
 )
 def test_e1_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, there, message):
@@ -175,6 +176,7 @@ def test_e1_a_wish_beyond_the_machine_is_refused_before_any_actor_is_made(wish, 
         fitting_workers(*wish, False, *there)
 
 
-def test_e1_no_gpu_means_a_share_of_none():
-    assert fitting_workers(2, 0.25, False, 2, 0) == (2, 0.0)
-    assert fitting_workers(4, 0.25, True, 8, 1) == (4, 0.25)
+def test_e1_a_share_that_nobody_asked_for_is_a_quarter_where_there_is_a_gpu():
+    assert fitting_workers(2, None, False, 2, 0) == fitting_workers(2, 0.0, False, 2, 0) == (2, 0.0)
+    assert fitting_workers(4, None, True, 8, 1) == fitting_workers(4, 0.25, True, 8, 1) == (4, 0.25)
+    assert fitting_workers(4, 0.0, True, 8, 1) == (4, 0.0)

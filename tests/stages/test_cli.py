@@ -18,6 +18,7 @@ COMMANDS = [
     "datasets",
     "build-zoo",
     "meta-train",
+    "sweep",
     "search",
     "fine-tune",
     "predict",
@@ -52,7 +53,7 @@ def test_help_of_a_command_says_how_many_specs_it_takes(command, said, capfd):
 
 
 @pytest.mark.parametrize(
-    "name", ["datasets", "build_zoo", "meta_train", "search", "fine_tune", "show_zoo", "verify_zoo"]
+    "name", ["datasets", "build_zoo", "meta_train", "sweep", "search", "fine_tune", "show_zoo", "verify_zoo"]
 )
 def test_each_command_is_a_plain_function_of_the_public_door(name):
     stage = getattr(pipeline, name)

@@ -50,7 +50,15 @@ def _free_ports(count: int) -> list[int]:
 class Cluster:
     """Raylets, the first of them the head, and what is needed to talk to them."""
 
-    def __init__(self, folder: Path, nodes: int = 2, mode: str = "token", dashboard: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        nodes: int = 2,
+        mode: str = "token",
+        dashboard: bool = True,
+        head_cpus: int = 1,
+        private: Path | None = None,  # the last node sees a disk of its own there
+    ) -> None:
         self.token = folder / "token"
         self.token.write_text(secrets.token_hex(32))
         self._logs = (folder / "nodes.log").open("w")
@@ -63,9 +71,12 @@ class Cluster:
         self._nodes: list[subprocess.Popen] = []
         head = f"--head --port={self._gcs} --dashboard-port={self._dashboard} --ray-client-server-port={client}"
         try:
-            self._add(*head.split(), f"--temp-dir={folder}", f"--include-dashboard={dashboard}")
-            for _ in range(nodes - 1):
-                self._add(f"--address=127.0.0.1:{self._gcs}", "--include-log-monitor=false")
+            self._add(
+                *head.split(), f"--temp-dir={folder}", f"--include-dashboard={dashboard}", f"--num-cpus={head_cpus}"
+            )
+            for left in reversed(range(nodes - 1)):
+                joining = [f"--address=127.0.0.1:{self._gcs}", "--include-log-monitor=false", "--num-cpus=1"]
+                self._add(*joining, private=None if left else private)
         except BaseException:
             self.stop()
             raise
@@ -95,17 +106,18 @@ class Cluster:
                 os.killpg(node.pid, signal.SIGKILL)
         self._logs.close()
 
-    def _start(self, *arguments: str) -> subprocess.Popen:
+    def _start(self, *arguments: str, private: Path | None = None) -> subprocess.Popen:
         ports = [f"--{name}={port}" for name, port in zip(NODE_PORTS, _free_ports(len(NODE_PORTS)))]
         shared = [
             "--block",
-            "--num-cpus=1",
             "--object-store-memory=200000000",
             "--disable-usage-stats",
             "--log-color=false",
         ]
+        elsewhere = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+        alone = [] if private is None else ["unshare", "-m", "sh", "-c", elsewhere, str(private)]
         return subprocess.Popen(
-            [RAY, "start", *arguments, *ports, *shared],
+            [*alone, RAY, "start", *arguments, *ports, *shared],
             env=self.environment,
             stdout=self._logs,
             stderr=subprocess.STDOUT,
@@ -118,15 +130,15 @@ class Cluster:
         )
         return len(json.loads(done.stdout)) if done.returncode == 0 and done.stdout.startswith("[") else 0
 
-    def _add(self, *arguments: str) -> None:
+    def _add(self, *arguments: str, private: Path | None = None) -> None:
         """A node, up; one that gives up because the machine is busy is started again, as any supervisor does."""
         log, up = Path(self._logs.name), len(self._nodes)
         ends = time.monotonic() + 120 * machine_load()
-        self._nodes.append(self._start(*arguments))
+        self._nodes.append(self._start(*arguments, private=private))
         while log.read_text().count("Ray runtime started.") <= up:
             assert time.monotonic() < ends, log.read_text()
             if self._nodes[-1].poll() is not None:
-                self._nodes[-1] = self._start(*arguments)
+                self._nodes[-1] = self._start(*arguments, private=private)
             time.sleep(0.5)
 
 

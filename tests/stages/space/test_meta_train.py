@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from pipeline.cli import run
 from pipeline.running.threads import usable_cpus
 from pipeline.space.meta_train import meta_train
 from pipeline.space.space_folder import load_space
@@ -205,6 +206,16 @@ def test_a_space_of_a_newer_schema_is_refused(unbroken, tmp_path):
         load_space(out)
 
 
+def test_settings_of_a_file_are_trained_with_and_kept(zoo, tmp_path):
+    (tmp_path / "settings.toml").write_text("dim = 16\nmargin = 0.3\nloss = 'hinges'\n")
+    settings = str(tmp_path / "settings.toml")
+    assert (
+        run(["meta-train", "--zoo", zoo, "--out", str(tmp_path / "space"), "--steps", "4", "--config", settings]) == 0
+    )
+    kept = json.loads((tmp_path / "space" / "config.json").read_text())["config"]
+    assert kept == asdict(SpaceConfig(dim=16, margin=0.3, loss="hinges", steps=4))
+
+
 def test_e2_more_workers_than_cpus_are_refused_before_anything_starts(zoo, tmp_path):
     with pytest.raises(ConfigError, match="500 workers want one CPU each and this process has"):
         meta_train(zoo, tmp_path / "space", workers=500)
@@ -253,7 +264,11 @@ def test_e14_e15_two_workers_train_one_space_killed_in_the_middle_and_resumed(zo
         assert again.returncode == 0 and "going on at step" in said, said
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["summary"]["workers"] == 2
-        assert [point["step"] for point in metrics["validation_curve"]] == [10, 20, 30]  # of 60, shared
+        assert [point["step"] for point in metrics["validation_curve"]] == [10, 20, 30, 40, 50, 60]
+        meta_train(zoo, tmp_path / "alone", config=config)
+        alone = json.loads((tmp_path / "alone" / "metrics.json").read_text())
+        losses = [[point["loss"] for point in each["validation_curve"]] for each in (metrics, alone)]
+        assert losses[0] == pytest.approx(losses[1], abs=1e-4)
         load_space(out)
     finally:
         for left in family:  # Ray's agents outlive a killed driver by 60 to 90 s

@@ -329,3 +329,44 @@ def test_e19_the_builds_of_a_zoo_are_one_run_whose_id_stands_in_its_journal(zoo:
 def test_a_zoo_where_sqlite_cannot_write_is_built_without(zoo: Zoo, capsys: pytest.CaptureFixture[str]):
     assert isinstance(make_tracker(None, "/zoos/why?", zoo.settings, zoo.journal, "run"), NoTracker)
     assert "--mlflow-uri names another place" in capsys.readouterr().err
+
+
+def test_the_runs_below_a_run_are_its_children_and_go_on_after_a_restart(store: str):
+    tracker = MlflowTracker(store, "tans")
+    tracker.start("sweep", {"trials": 2})
+    one, other = tracker.child("trial 0", {"dim": 32}), tracker.child("trial 1", {"dim": 64})
+    for step in (1, 2):  # their values come mixed
+        one.log({"score": step / 4}, step)
+        other.log({"score": step / 8}, step)
+    one.finish("FINISHED")
+    parent, first, second = (run_until_known(each) for each in (tracker, one, other))
+    wait_until(lambda: tracker.undelivered == 0)
+    tracker.finish("KILLED")
+    assert metrics_of(store, first) == [("score", 1, 0.25), ("score", 2, 0.5)]
+    assert metrics_of(store, second) == [("score", 1, 0.125), ("score", 2, 0.25)]
+    tag = "SELECT value FROM tags WHERE key = 'mlflow.parentRunId' AND run_uuid = ?"
+    assert stored(store, tag, first) == stored(store, tag, second) == [(parent,)]
+    assert stored(store, "SELECT status FROM runs WHERE run_uuid = ?", first) == [("FINISHED",)]
+    again = MlflowTracker(store, "tans")
+    again.start("sweep", {}, run_id=parent)
+    resumed = again.child("trial 1", {"dim": 64}, run_id=second)
+    assert run_until_known(resumed) == second
+    resumed.finish("FINISHED")
+    again.finish("FINISHED")
+    assert stored(store, "SELECT status FROM runs WHERE run_uuid = ?", second) == [("FINISHED",)]
+
+
+def test_a_model_is_kept_with_its_run_and_its_newest_version_has_the_alias(store: str, tmp_path: Path):
+    """A second run of the same model takes the alias over; told twice, a run has one version."""
+    (tmp_path / "config.json").write_text("{}")
+    for number in (1, 2):
+        tracker = MlflowTracker(store, "tans")
+        tracker.start("sweep", {})
+        for _ in range(number):
+            tracker.model([tmp_path / "config.json"], "a space", "best")
+        run_id = run_until_known(tracker)
+        tracker.finish("FINISHED")
+        versions = "SELECT version, run_id FROM model_versions WHERE name = 'a space' ORDER BY version DESC"
+        assert stored(store, versions)[0] == (number, run_id)
+        aliases = "SELECT alias, version FROM registered_model_aliases WHERE name = 'a space'"
+        assert stored(store, aliases) == [("best", number)]
