@@ -20,15 +20,13 @@ with named_shadows():
         datasets,
         fine_tune,
         latency_table,
-        meta_train,
         polish,
         predict,
         pretrain,
-        search,
         submit,
-        sweep,
     )
     from pipeline.commands.parsing import EXIT_HELP
+    from pipeline.commands.space import meta_train, search, sweep
     from pipeline.commands.zoo import show, verify
     from pipeline.running.output import flush_streams, results, shown
     from pipeline.running.progress import say
