@@ -23,11 +23,10 @@ with named_shadows():
         polish,
         predict,
         pretrain,
-        search,
         submit,
     )
     from pipeline.commands.parsing import EXIT_HELP
-    from pipeline.commands.space import meta_train, sweep
+    from pipeline.commands.space import meta_train, search, sweep
     from pipeline.commands.zoo import show, verify
     from pipeline.running.output import flush_streams, results, shown
     from pipeline.running.progress import say

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from pipeline.cli import run
-from pipeline.commands.search import leaderboard
+from pipeline.commands.space.search import leaderboard
 from pipeline.network.contestants import LITE0, lite0
 from pipeline.network.side_by_side import side_by_side
 from pipeline.pools import InlinePool

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.cli import run
-from pipeline.commands.search import words
+from pipeline.commands.space.search import words
 from pipeline.reading.read import read_dataset
 from pipeline.space.meta_train import meta_train
 from pipeline.space.probing import smaller_starts
