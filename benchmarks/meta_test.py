@@ -30,7 +30,7 @@ from tans_core.datasets.opening import open_dataset
 from tans_core.evaluation.starts import run_from
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.head import closed_form_head, near_copies
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import recipe_alone
 
 PAIRS, IMAGE_SIZE, FROZEN_SIZE = 80, 64, 96
 RATES = (0.015, 0.04)
@@ -61,7 +61,7 @@ def fine_tune(task: Task, zoo: str, mirror: Mapping[str, bool]) -> dict[str, Any
     row = find_row(store, task.row)
     search_space = zoo_search_space(store)
     dataset = open_dataset(task.spec, IMAGE_SIZE)
-    recipe = replace(Recipe(**row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror[task.spec])
+    recipe = replace(recipe_alone(row.identity.recipe), epochs=task.epochs, peak_lr=task.rate, mirror=mirror[task.spec])
     run = run_from(
         task.start,
         search_space,

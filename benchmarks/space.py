@@ -36,7 +36,7 @@ from tans_core.retrieval.index import Index
 from tans_core.retrieval.probe import MOST_IMAGES, probe
 from tans_core.retrieval.rank import Measured, rank
 from tans_core.training.fine_tune import network_from
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import recipe_alone
 
 QUERIES = ("brain-regions", "clipart-symbols", "mnist-digits", "thai-letters", "ufo-materials")
 ROWS_EACH, EPOCHS, MOST_TRAIN = 4, 5, 160
@@ -61,7 +61,7 @@ def probed_and_tuned(task: Task, zoo: str, data: Path) -> Result:
     dataset = open_dataset(f"parquet:{data}/meta-train/{task.query}.parquet", store.settings.image_size)
     dataset = replace(dataset, train=stratified(dataset.train, dataset.labels, MOST_TRAIN))
     architecture, weights = search_space.architecture(row.identity.topology), store.load_weights(row)
-    recipe = replace(Recipe(**row.identity.recipe), epochs=EPOCHS, mirror=False)
+    recipe = replace(recipe_alone(row.identity.recipe), epochs=EPOCHS, mirror=False)
     key = f"{task.query}/{task.row}"
     network = network_from(task.start, search_space, architecture, weights, len(dataset.class_names), key)
     began = time.thread_time()

@@ -32,7 +32,7 @@ from tans_core.evaluation.starts import Run, run_from
 from tans_core.records import ImageDataset, Row, ZooSnapshot
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.fine_tune import STARTS
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import recipe_alone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def three_starts(zoo: str, key: str, query: ImageDataset, epochs: int) -> dict[s
     row = find_row(store, key)
     search_space = zoo_search_space(store)
     recipe = replace(
-        Recipe(**row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
+        recipe_alone(row.identity.recipe), epochs=epochs, mirror=keeps_class_when_mirrored(query, lite0_backbone())
     )
     runs = {}
     for start in STARTS:

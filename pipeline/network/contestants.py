@@ -21,7 +21,7 @@ from tans_core.training.augment import ImageBatches
 from tans_core.training.budget import SIZES
 from tans_core.training.fine_tune import Learned, network_from, tune
 from tans_core.training.loop import CPU, keep_going, steps_of, taken, to_device
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, recipe_alone
 
 LITE0 = "lite0"  # EfficientNet-Lite0 itself, from ImageNet: what people take without us
 LITE0_SIZES = tuple(size for size in SIZES if size >= 96)  # of its pictures: at 64 px it forgets what it knows
@@ -70,7 +70,7 @@ def of_row(store: Zoo, row: Row, start: str, search_space: SearchSpace, recipe: 
 
 def row_recipe(row: Row) -> Recipe:
     """Over all training images."""
-    return replace(Recipe(**row.identity.recipe), max_train_images=None)
+    return replace(recipe_alone(row.identity.recipe), max_train_images=None)
 
 
 def lite0(recipe: Recipe) -> Contestant:

@@ -21,7 +21,7 @@ from tans_core.retrieval.rank import Ranked
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tans_core.training.fine_tune import network_from
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import recipe_alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +138,7 @@ def _probe(store: Zoo, search_space: SearchSpace, each: Ranked, row: Row, datase
     architecture, classes = search_space.architecture(row.identity.topology), len(dataset.class_names)
     key = f"{row.key}/{dataset.fingerprint}/0"  # as a fine-tuning of seed 0
     network: nn.Module = network_from(start, search_space, architecture, weights, classes, key)
-    return probe(network, dataset, search_space, batch_size=Recipe(**row.identity.recipe).batch_size, key=key)
+    return probe(network, dataset, search_space, batch_size=recipe_alone(row.identity.recipe).batch_size, key=key)
 
 
 def _size(rows: Sequence[Row], each: Ranked) -> tuple[int, str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 from tans_core.errors import ConfigError
 
@@ -27,6 +29,16 @@ class Recipe:
         if self.epochs < 0:
             raise ConfigError(f"epochs must be at least 0, got {self.epochs}")
         _check(self)
+
+
+def recipe_alone(kept: Mapping[str, Any]) -> Recipe:
+    """How a row's network is trained on by itself: by its recipe, or by what its supernet's has in common with one.
+
+    Args:
+        kept: the recipe of a row's identity, of either mode.
+    """
+    own = {each.name for each in fields(Recipe)}
+    return Recipe(**{name: value for name, value in kept.items() if name in own})
 
 
 HEADS = ("trained", "closed_form")

@@ -1,6 +1,7 @@
 """What a recipe says is what is done: each promise by numbers worked out by hand."""
 
 import math
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from tans_core.errors import ConfigError
 from tans_core.training.loop import fit
-from tans_core.training.recipe import Recipe
+from tans_core.training.recipe import Recipe, SupernetRecipe, recipe_alone
 from tests.core.training.toy import SPACE, STILL, ToyNetwork, pictures
 
 
@@ -116,3 +117,10 @@ def test_every_epoch_has_an_order_of_its_own():
 def test_a_recipe_that_cannot_be_followed_is_refused(wrong, message):
     with pytest.raises(ConfigError, match=message):
         Recipe(**wrong)
+
+
+def test_a_network_that_was_cut_out_of_a_supernet_is_trained_on_by_what_the_recipes_have_in_common():
+    kept = SupernetRecipe(epochs=3, batch_size=7, peak_lr=0.5, mirror=True, clip=1.0)
+    assert recipe_alone(asdict(kept)) == Recipe(epochs=3, batch_size=7, peak_lr=0.5, mirror=True)
+    alone = Recipe(epochs=2, shift=1)
+    assert recipe_alone(asdict(alone)) == alone
