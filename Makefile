@@ -6,7 +6,8 @@ DATA ?= $(or $(wildcard ../shared/datasets),runs/collection)
 BIN := .venv/bin
 
 .PHONY: setup lock demo test trials mutants soak check format collection data starter-weights campaign-zoo clean
-.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency bench-space
+.PHONY: bench-pool bench-meta-test bench-reading bench-fuzz bench-training bench-recipe bench-storage bench-latency
+.PHONY: bench-space bench-scale
 
 setup: .venv/.ready
 
@@ -89,6 +90,10 @@ bench-latency: setup
 # How fast a space answers, and what probes foretell; reads runs/bench/pool-zoo, which `make bench-pool` grows.
 bench-space: setup data
 	$(BIN)/python -m benchmarks.space --data $(DATA)
+
+# A zoo of 14,000 rows: choosing, simulated builds. An hour of one free core. Resumable; `--only SECTION` repeats one.
+bench-scale: setup
+	$(BIN)/python -m benchmarks.scale
 
 bench-fuzz: setup
 	$(BIN)/python -m benchmarks.fuzz

@@ -27,7 +27,8 @@ from pipeline.zoo import Zoo
 from pipeline.zoo.history.run_facts import journalled, without_secrets
 from pipeline.zoo.latency import device_name, measure_rows
 from tans_core.acquisition.choose import check_chooser, make_chooser
-from tans_core.acquisition.hypervolume import CostScale, check_costs, hypervolume_mean
+from tans_core.acquisition.config import DEFAULT, AcquisitionConfig
+from tans_core.acquisition.hypervolume import CostScale, GrowingHypervolume, check_costs, hypervolume_mean
 from tans_core.errors import ConfigError
 from tans_core.records import Row
 
@@ -64,6 +65,7 @@ def build_zoo(
     more: int | None = None,
     hours: float | None = None,
     acquisition: str = "hypervolume",
+    config: AcquisitionConfig = DEFAULT,
     costs: Sequence[str] = ("params", "flops"),
     latency_table: Path | None = None,
     preset_name: str | None = None,
@@ -87,6 +89,7 @@ def build_zoo(
         more: rows beyond what is there.
         hours: no pair is started after that time.
         acquisition: "hypervolume" or "random".
+        config: how "hypervolume" chooses; a build that goes on with another one goes on by that.
         costs: two of "params", "flops", "latency" and "memory": what hypervolume is of, beside accuracy.
         latency_table: file with the latency of a device; None: the zoo's own of this processor, of one thread.
         preset_name: "smoke", "laptop" or "paper"; None: what the zoo keeps, laptop for a new one.
@@ -128,6 +131,7 @@ def build_zoo(
         more=more,
         hours=hours,
         acquisition=acquisition,
+        config=config,
         costs=tuple(costs),
         latency_table=None if latency_table is None else str(latency_table),
         preset=preset_name,
@@ -153,7 +157,7 @@ def build_zoo(
             pair_mode=pair_mode,
         )
         plan = planned()
-        scale = cost_scale(zoo, plan.settings, plan.search_space, costs, latency_table)
+        scale = cost_scale(zoo, plan.settings, plan.search_space, costs, latency_table, config)
         run = uuid.uuid4().hex[:12]
         with Zoo.claimed(zoo, run, stop, wait):
             # A new zoo is made when its workers are up: a start that fails leaves none behind.
@@ -197,6 +201,7 @@ class _Wish:
     more: int | None
     hours: float | None
     acquisition: str
+    config: AcquisitionConfig
     costs: tuple[str, ...]
     latency_table: str | None
     preset: str | None
@@ -227,7 +232,9 @@ def _build(
         known = tuple(store.snapshot().datasets.values())  # of other builds too: their rows teach, the curve is of all
         here = {record.fingerprint for record in records}
         beside = [record for record in known if record.fingerprint not in here]
-        chooser = make_chooser(wish.acquisition, records, beside, plan.search_space, scale, plan.settings.seed)
+        chooser = make_chooser(
+            wish.acquisition, records, beside, plan.search_space, scale, plan.settings.seed, wish.config
+        )
         with closing(chooser):
             growth = Growth(
                 store,
@@ -241,7 +248,7 @@ def _build(
                 deadline_s=deadline_s,
                 stop=stop,
                 progress=up.progress,
-                hypervolume=lambda rows: hypervolume_mean(known, rows, scale),
+                hypervolume=GrowingHypervolume(known, scale).add,
             )
             with stop.patiently(), one_thread():
                 grown = growth.grow(plan.rows_at_end, None if wish.hours is None else began + 3600 * wish.hours)

@@ -23,6 +23,7 @@ from tans_core.search_space.space import SearchSpace
 
 FAILURES_IN_A_ROW = 5  # over at least two datasets, where there are two: then something is wrong with all of them
 COMMIT_ROWS, COMMIT_S = 64, 1.0
+SHOWN = 8  # pairs in the line of progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,17 +66,24 @@ class Growth:
         stop: StopRequest,
         progress: Progress,
         hypervolume: Callable[[Sequence[Row]], float],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Take up where the zoo's journal ends.
+
+        Args:
+            hypervolume: takes in rows as they come, each once, and gives the mean of all so far.
+            clock: in seconds; a simulation has its own.
+        """
         self._zoo, self._chooser, self._pool, self._tracker = zoo, chooser, pool, tracker
         self._datasets = {record.fingerprint: record for record in datasets}
         self._pair_mode, self._run, self._deadline_s, self._stop = pair_mode, run, deadline_s, stop
-        self._hypervolume = hypervolume
+        self._hypervolume, self._clock = hypervolume, clock
         self._at_work: dict[str, Job] = {}
         self._waiting: list[Job] = []  # for their supernets
         self._exhausted = False
         self._events: list[tuple[str, dict]] = []
         self._done: list[Outcome] = []
-        self._last_flush_s = time.monotonic()
+        self._last_flush_s = self._clock()
         self._decision_ms: list[float] = []
         self._busy_s, self._first_start_s, self._last_end_s = 0.0, None, 0.0
         self._failures = 0
@@ -83,7 +91,7 @@ class Growth:
         self._progress = progress
         self._supernets = Supernets(zoo, self._datasets, search_space, pool, self._note, run=run, deadline_s=deadline_s)
         self._resume()
-        self._pace = Pace(len(self._rows))
+        self._pace = Pace(len(self._rows), clock)
 
     def grow(self, rows: int, ends: float | None) -> Grown:
         """Train until the zoo has `rows` rows, the clock passes `ends`, or a stop is asked for.
@@ -92,7 +100,7 @@ class Growth:
             PoolError: pair after pair fails, over more than one dataset.
         """
         while not self._stop:
-            late = ends is not None and time.monotonic() > ends
+            late = ends is not None and self._clock() > ends
             while not late and self._room(rows) > 0 and self._start_next(rows):
                 pass
             over = late or self._exhausted or self._wanted(rows) <= 0
@@ -134,6 +142,7 @@ class Growth:
         """Take up the journal: rows teach the chooser, what was at work is tried again, what was left stays left."""
         snapshot = self._zoo.snapshot()
         self._rows, keys = list(snapshot.rows), set(snapshot.row_by_key)
+        self._volume = self._hypervolume(self._rows)
         self._next_decision = max((row.choice.decision + 1 for row in self._rows), default=0)
         self._retries: list[_Retry] = []
         attempts: Counter[str] = Counter()
@@ -220,7 +229,7 @@ class Growth:
         if isinstance(job, Job):
             self._at_work[job.key] = job
         if self._first_start_s is None:
-            self._first_start_s = time.monotonic()
+            self._first_start_s = self._clock()
         self._pool.submit(job)
 
     def _job(self, wish: _Retry, decision_ms: float | None) -> Job:
@@ -252,13 +261,13 @@ class Growth:
     def _take(self, outcome: AnyOutcome | None) -> None:
         if isinstance(outcome, SupernetOutcome) and self._supernets.is_training(outcome.job.key):
             self._busy_s += outcome.seconds.total
-            self._last_end_s = time.monotonic()
+            self._last_end_s = self._clock()
             self._flush()  # the pair that waits for it is in the journal before it is in the zoo
             self._supernets.take(outcome)
         if not isinstance(outcome, Outcome) or self._at_work.pop(outcome.job.key, None) is None:
             return
         self._busy_s += outcome.seconds.total
-        self._last_end_s = time.monotonic()
+        self._last_end_s = self._clock()
         if outcome.failure is not None:
             self._failed(outcome)
             return
@@ -311,9 +320,9 @@ class Growth:
 
     def _finish_what_runs(self) -> None:
         """After a stop was asked for: take what comes back within its time."""
-        ends = time.monotonic() + FINISH_S
-        while self._stop and (self._at_work or self._supernets.is_training()) and time.monotonic() < ends:
-            self._take(self._pool.next_outcome(max(0.0, ends - time.monotonic())))
+        ends = self._clock() + FINISH_S
+        while self._stop and (self._at_work or self._supernets.is_training()) and self._clock() < ends:
+            self._take(self._pool.next_outcome(max(0.0, ends - self._clock())))
 
     # --- committing ---------------------------------------------------------------------------------
 
@@ -321,18 +330,19 @@ class Growth:
         self._events.append((event, payload))
 
     def _flush_when_due(self) -> None:
-        if len(self._done) >= COMMIT_ROWS or time.monotonic() - self._last_flush_s >= COMMIT_S:
+        if len(self._done) >= COMMIT_ROWS or self._clock() - self._last_flush_s >= COMMIT_S:
             self._flush()
 
     def _flush(self) -> None:
         """Commit rows and journal; the rows first, so that a decision is never open that has its row."""
-        self._last_flush_s = time.monotonic()
+        self._last_flush_s = self._clock()
         if self._done:
             began = time.perf_counter()
             rows = self._zoo.commit(self._done, self._datasets)
             self._note("commit", rows=len(rows), commit_ms=1000 * (time.perf_counter() - began))
             self._done = []
             self._rows.extend(rows)
+            self._volume = self._hypervolume(rows)
             self._tracker.log(self._metrics(), step=len(self._rows))
         if self._events:
             events, self._events = self._events, []
@@ -340,7 +350,7 @@ class Growth:
 
     def _metrics(self) -> dict[str, float]:
         metrics = {"zoo size": float(len(self._rows)), "failures": float(self._failures)}
-        metrics["hypervolume"] = self._hypervolume(self._rows)
+        metrics["hypervolume"] = self._volume
         utilisation = self._utilisation()
         if utilisation is not None:
             metrics["utilisation"] = utilisation
@@ -353,7 +363,8 @@ class Growth:
         return self._busy_s / (self._pool.workers * (self._last_end_s - self._first_start_s))
 
     def _show(self, rows: int, last: bool = False) -> None:
-        names = ", ".join([*self._supernets.names, *(job.name for job in self._at_work.values())][: self._pool.workers])
+        at_work = [*self._supernets.names, *(job.name for job in self._at_work.values())][: self._pool.workers]
+        names = ", ".join(at_work[:SHOWN]) + (f" and {len(at_work) - SHOWN} more" if at_work[SHOWN:] else "")
         line = (
             f"{len(self._rows)} of {rows} pairs, {self._failures} failures, {self._pace.words(len(self._rows), rows)}"
         )

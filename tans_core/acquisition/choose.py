@@ -6,6 +6,7 @@ Axes: N rows with labels, P pending pairs, Q networks, D datasets, T topology, F
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from math import ceil
@@ -14,26 +15,23 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from tans_core.acquisition.config import DEFAULT, AcquisitionConfig
 from tans_core.acquisition.hypervolume import CostScale, FrontLevels, front_levels, raw_accuracy
 from tans_core.acquisition.inputs import LabelledPairs, Labeller, Labels, PairEncoder
 from tans_core.acquisition.maximise import Best, best_candidates
 from tans_core.acquisition.proposals import Candidates, UsedPairs, fresh_networks, propose_candidates
 from tans_core.acquisition.refits import InForce, Refits
-from tans_core.acquisition.surrogate import (
-    MAX_ROWS,
-    Hyperparameters,
-    Posterior,
-    condition,
-    fit,
-    prior_hyperparameters,
-)
+from tans_core.acquisition.surrogates import SURROGATES
+from tans_core.acquisition.surrogates.fit import FitFailed, fit, spread_rows
+from tans_core.acquisition.surrogates.kernel import Hyperparameters, prior_hyperparameters
+from tans_core.acquisition.surrogates.surrogate import Surrogate
 from tans_core.errors import ConfigError
 from tans_core.records import Candidate, Choice, DatasetRecord, Observation
 from tans_core.search_space.space import SearchSpace
 
 LEAST_ROWS = 4  # below, the surrogate is not asked, whatever the number of the decision
 RUNNERS_UP = 3
-WINDOW_STEP = 100  # rows that leave the surrogate's window at once
+DRAWN = 512  # random pairs at a time
 
 
 class Chooser(Protocol):
@@ -78,6 +76,7 @@ class RandomChooser:
         self._search_space = search_space
         self._seed = seed
         self._used = UsedPairs(_fingerprints(datasets), search_space)
+        self._block: tuple[int, list[Candidate]] | None = None
 
     def observe(self, observation: Observation) -> None:
         self._used.add(observation.candidate)
@@ -88,16 +87,35 @@ class RandomChooser:
     def propose(
         self, decision: int, pending: Sequence[Candidate], seconds: Mapping[str, float] | None = None
     ) -> Choice | None:
-        generator = _generator(self._seed, str(decision))
-        order = torch.randperm(len(self._datasets), generator=generator).tolist()
-        order = [index for index in order if _is_open(self._datasets[index], seconds)]
-        candidate = _first_new(self._datasets, order, self._search_space, self._used.with_pending(pending), generator)
+        candidate = self._drawn(decision) if self._datasets else None
+        if candidate is None or not self._is_new(candidate, pending, seconds):
+            generator = _generator(self._seed, str(decision))
+            order = torch.randperm(len(self._datasets), generator=generator).tolist()
+            order = [index for index in order if _is_open(self._datasets[index], seconds)]
+            used = self._used.with_pending(pending)
+            candidate = _first_new(self._datasets, order, self._search_space, used, generator)
         if candidate is None:
             return None
         return Choice(candidate, decision, "random", "control: dataset uniform, network by the space's sampler")
 
     def close(self) -> None:
         pass
+
+    def _is_new(self, candidate: Candidate, pending: Sequence[Candidate], seconds: Mapping[str, float] | None) -> bool:
+        is_open = seconds is None or candidate.fingerprint in seconds
+        return is_open and candidate not in self._used and candidate not in pending
+
+    def _drawn(self, decision: int) -> Candidate:
+        """Drawn with those of the decisions beside it: a call of the sampler costs as much for hundreds as for one."""
+        block, place = divmod(decision, DRAWN)
+        if self._block is None or self._block[0] != block:
+            generator = _generator(self._seed, f"block {block}")
+            dataset = torch.randint(len(self._datasets), (DRAWN,), generator=generator).tolist()
+            topologies = self._search_space.sample(DRAWN, generator).tolist()
+            pairs = [Candidate(self._datasets[d].fingerprint, tuple(t)) for d, t in zip(dataset, topologies)]
+            self._used.know_masked(pairs)
+            self._block = block, pairs
+        return self._block[1][place]
 
 
 class HypervolumeChooser:
@@ -115,6 +133,7 @@ class HypervolumeChooser:
         search_space: SearchSpace,
         cost_scale: CostScale,
         seed: int,
+        config: AcquisitionConfig = DEFAULT,
     ) -> None:
         self.random_start = min(20, max(8, ceil(len(datasets) / 4)))
         self._datasets = tuple(datasets)  # pairs are proposed of these; they come first in every index of a dataset
@@ -122,15 +141,15 @@ class HypervolumeChooser:
         every = (*datasets, *beside)
         self._search_space = search_space
         self._seed = seed
+        self._config = config
         self._used = UsedPairs(_fingerprints(datasets), search_space, beside=_fingerprints(beside))
         self._labellers = [Labeller(dataset.chance) for dataset in every]
         self._encoder = PairEncoder(every, search_space, cost_scale)
         self._design = self._encoder.design
         self._rows = self._encoder.labelled([], [], [], [])
-        self._kept: Posterior | None = None  # given the rows from `_kept_first` on
-        self._kept_first = 0
         self._observed: list[tuple[int, tuple[int, ...], float, float]] = []  # not yet among the rows
-        self._refits = Refits(self._fit_first, prior_hyperparameters(self._design))
+        prior = self._given_first(0, prior_hyperparameters(self._design))
+        self._refits = Refits(self._fit_first, prior, self._take_up)
         self.refit_seconds = self._refits.seconds
 
     def observe(self, observation: Observation) -> None:
@@ -153,13 +172,12 @@ class HypervolumeChooser:
         generator = _generator(self._seed, str(decision))
         if decision < self.random_start or len(self._rows) < LEAST_ROWS or not self._datasets:
             return self._propose_random(decision, used, generator, seconds)
-        in_force = self._refits.at(len(self._rows))
         try:
+            in_force = self._refits.at(len(self._rows))
             return self._propose_best(decision, pending, used, generator, in_force, seconds)
         except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
-            return self._propose_random(
-                decision, used, generator, seconds, f"random: {in_force.note} and gives nothing ({error})"
-            )
+            why = f"random: the surrogate gives nothing ({error})"
+            return self._propose_random(decision, used, generator, seconds, why)
 
     def close(self) -> None:
         self._refits.close()
@@ -174,18 +192,17 @@ class HypervolumeChooser:
         seconds: Mapping[str, float] | None,
     ) -> Choice | None:
         """Raises LinAlgError where the surrogate cannot be worked out."""
-        rows, posterior = self._with_pending(self._surrogate(in_force), pending)
-        fronts = self._fronts(rows, _levels(rows, posterior))
-        candidates = propose_candidates(
-            self._search_space, [rows.topology_NT[front.indices] for front in fronts], used, generator
-        )
+        rows, surrogate = self._with_pending(in_force.surrogate, pending)
+        fronts = self._fronts(rows, surrogate.scaled_at_rows_N)
+        parents = [rows.topology_NT[front.indices] for front in fronts]
+        candidates = propose_candidates(self._search_space, parents, used, generator, self._config.networks)
         network_QF = self._encoder.networks(candidates.topology_QT)
         levels, seconds_D = [front.levels for front in fronts], None
         if seconds is not None:
             open_D = torch.tensor([_is_open(dataset, seconds) for dataset in self._datasets])
             candidates = replace(candidates, new_DQ=candidates.new_DQ & open_D[:, None])
             seconds_D = torch.tensor([seconds.get(dataset.fingerprint, 1.0) for dataset in self._datasets]).double()
-        best = best_candidates(posterior, levels, network_QF, candidates.new_DQ, 1 + RUNNERS_UP, seconds_D)
+        best = best_candidates(surrogate, levels, network_QF, candidates.new_DQ, 1 + RUNNERS_UP, seconds_D)
         return self._choice(decision, candidates, best, in_force.note, seconds) if best else None
 
     def _propose_random(
@@ -211,33 +228,41 @@ class HypervolumeChooser:
             reason = f"random: {len(self._rows)} rows so far, the surrogate is asked from {LEAST_ROWS} on"
         return Choice(candidate, decision, "random", reason)
 
-    def _fit_first(self, count: int) -> Hyperparameters:
+    def _fit_first(self, count: int) -> Surrogate:
         """In the thread of the fits: rows are only ever replaced by longer ones that begin alike."""
         rows = self._rows
-        return fit(self._design, rows.X_NF[:count], rows.labels[:count])
+        some = spread_rows(count, self._config.fit_rows)
+        fitted = fit(self._design, rows.X_NF[some], rows.labels[some])
+        try:
+            surrogate = self._given_first(count, fitted)
+        except torch.linalg.LinAlgError as error:  # type: ignore[reportPrivateImportUsage]
+            raise FitFailed(str(error)) from error
+        with suppress(torch.linalg.LinAlgError):  # type: ignore[reportPrivateImportUsage]
+            return self._take_up(surrogate)  # else the driver finds the row that it is
+        return surrogate
 
-    def _surrogate(self, in_force: InForce) -> Posterior:
-        """Given the rows of the window, taken up one by one: in the same steps wherever a build was cut."""
-        first = WINDOW_STEP * ceil(max(0, len(self._rows) - MAX_ROWS) / WINDOW_STEP)
-        X_NF, labels = self._rows.X_NF[first:], self._rows.labels[first:]
-        if self._kept is None or self._kept_first != first or self._kept.hyperparameters != in_force.hyperparameters:
-            begins = max(in_force.since - first, MAX_ROWS - WINDOW_STEP + 1 if first else 0)
-            self._kept = condition(in_force.hyperparameters, self._design, X_NF[:begins], labels[:begins])
-            self._kept_first = first
-        for row in range(len(self._kept.X_NF), len(X_NF)):
-            self._kept = self._kept.given(X_NF[row : row + 1], labels[row : row + 1])
-        return self._kept
+    def _given_first(self, count: int, hyperparameters: Hyperparameters) -> Surrogate:
+        given, config = SURROGATES[self._config.surrogate], self._config
+        X_NF, labels = self._rows.X_NF[:count], self._rows.labels[:count]
+        return given(hyperparameters, self._design, X_NF, labels, config.inducing_pairs, config.block_rows)
 
-    def _with_pending(self, posterior: Posterior, pending: Sequence[Candidate]) -> tuple[LabelledPairs, Posterior]:
+    def _take_up(self, surrogate: Surrogate) -> Surrogate:
+        """Row by row: in the same steps wherever a build was cut."""
+        rows = self._rows
+        for row in range(len(surrogate), len(rows)):
+            surrogate = surrogate.given(rows.X_NF[row : row + 1], rows.labels[row : row + 1])
+        return surrogate
+
+    def _with_pending(self, surrogate: Surrogate, pending: Sequence[Candidate]) -> tuple[LabelledPairs, Surrogate]:
         """Rows and pending pairs, the latter at their predicted means, and the surrogate given both."""
         places = [place for place in map(self._used.located, pending) if place is not None]
         if not places:
-            return self._rows, posterior
+            return self._rows, surrogate
         dataset_P, topology_PT = (torch.tensor(part) for part in zip(*places))
         X_PF = self._encoder.encode(dataset_P, topology_PT)
         variances = [self._variance_to_come(index) for index, _ in places]
-        labels = Labels(posterior.means(X_PF), torch.tensor(variances, dtype=torch.float64))
-        return self._rows + LabelledPairs(dataset_P, topology_PT, X_PF, labels), posterior.given(X_PF, labels)
+        labels = Labels(surrogate.means(X_PF), torch.tensor(variances, dtype=torch.float64))
+        return self._rows + LabelledPairs(dataset_P, topology_PT, X_PF, labels), surrogate.given(X_PF, labels)
 
     def _variance_to_come(self, index: int) -> float:
         """Of the label that a pending pair would get if it came back now."""
@@ -248,7 +273,9 @@ class HypervolumeChooser:
         fronts = []
         for index in range(len(self._datasets)):
             there = (rows.dataset_N == index).nonzero()[:, 0]
-            levels = front_levels(level_N[there].tolist(), rows.costs_N2[there].numpy())
+            levels = front_levels(
+                level_N[there].tolist(), rows.costs_N2[there].numpy(), self._encoder.cost_scale.ref_cost
+            )
             fronts.append(_Front(levels, there[list(levels.rows_F)]))
         return fronts
 
@@ -283,11 +310,12 @@ class HypervolumeChooser:
         )
 
 
-CHOOSERS: dict[
-    str, Callable[[Sequence[DatasetRecord], Sequence[DatasetRecord], SearchSpace, CostScale, int], Chooser]
-] = {
+MakeChooser = Callable[
+    [Sequence[DatasetRecord], Sequence[DatasetRecord], SearchSpace, CostScale, int, AcquisitionConfig], Chooser
+]
+CHOOSERS: dict[str, MakeChooser] = {
     "hypervolume": HypervolumeChooser,
-    "random": lambda datasets, _beside, search_space, _cost_scale, seed: RandomChooser(datasets, search_space, seed),
+    "random": lambda datasets, _beside, search_space, _scale, seed, _: RandomChooser(datasets, search_space, seed),
 }
 
 
@@ -308,6 +336,7 @@ def make_chooser(
     search_space: SearchSpace,
     cost_scale: CostScale,
     seed: int,
+    config: AcquisitionConfig = DEFAULT,
 ) -> Chooser:
     """The chooser of that name; to be closed after use.
 
@@ -317,24 +346,19 @@ def make_chooser(
         beside: the zoo's other datasets; what was observed of them counts as well.
         search_space, seed: of the zoo.
         cost_scale: the two costs that a front is made of, beside accuracy.
+        config: of the hypervolume chooser.
 
     Raises:
         ConfigError: no such chooser.
     """
     check_chooser(name)
-    return CHOOSERS[name](datasets, beside, search_space, cost_scale, seed)
+    return CHOOSERS[name](datasets, beside, search_space, cost_scale, seed, config)
 
 
 @dataclass(frozen=True, eq=False)
 class _Front:
     levels: FrontLevels
     indices: Tensor  # of its rows
-
-
-def _levels(rows: LabelledPairs, posterior: Posterior) -> Tensor:
-    """Posterior mean at each row; those beyond the surrogate's window count as it predicts them."""
-    beyond = len(rows) - len(posterior.scaled_at_rows_N)
-    return torch.cat([posterior.means(rows.X_NF[:beyond]), posterior.scaled_at_rows_N])
 
 
 def _is_open(dataset: DatasetRecord, seconds: Mapping[str, float] | None) -> bool:

@@ -1,14 +1,16 @@
 """Hypervolume of a dataset's front: accuracy up, two costs down; parameters and multiply-accumulates unless asked.
 
 Scaled accuracies are 0 for chance and 1 for perfect, scaled costs quantiles among random networks of the search
-space; the box reaches from scaled accuracy 0 to 1 and to `REF_COST` in each cost, and volumes are shares of it.
+space; the box reaches from scaled accuracy 0 to 1 and to a reference in each cost, and volumes are shares of it.
 Axes: C candidates, R rows, K steps of the front, M corners of its longest staircase, 2 costs.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 import numpy as np
@@ -21,12 +23,12 @@ from tans_core.records import DatasetRecord, Row
 from tans_core.search_space.latency import LatencyTable
 from tans_core.search_space.space import SearchSpace
 
-REF_COST = 1.1  # of each cost: the dearest network still counts for something
-BOX = REF_COST * REF_COST
 SCALE_SAMPLES = 10_000
 SCALE_CLASSES = 2  # a classifier adds the same to every network of a dataset, so quantiles do not know it
 
 
+REF_COST = 1.1  # of each scaled cost: the dearest network still counts for something
+COST_SCALINGS = ("quantiles", "range")  # among the random networks: mean rank, or share of the way up
 COSTS = {"params": "params", "flops": "FLOPs", "latency": "latency", "memory": "memory"}  # name -> for people
 
 
@@ -37,7 +39,10 @@ def check_costs(costs: Sequence[str]) -> None:
 
 
 class CostScale:
-    """Two costs as quantiles among random networks of a search space: 0 the smallest drawn, 1 the largest."""
+    """Two costs beside those of random networks of a search space: 0 the smallest drawn, 1 the largest.
+
+    `ref_cost` is the reference of both: what is as dear counts for nothing.
+    """
 
     def __init__(
         self,
@@ -45,12 +50,15 @@ class CostScale:
         image_size: int,
         costs: Sequence[str] = ("params", "flops"),
         latency: LatencyTable | None = None,
+        scaling: str = "quantiles",
+        ref_cost: float = REF_COST,
     ) -> None:
         """Draw the networks and price them.
 
         Args:
             costs: two of `COSTS`; memory is the peak of inference on one image.
             latency: what "latency" is predicted by.
+            scaling: one of `COST_SCALINGS`.
 
         Raises:
             ConfigError: other costs, or "latency" without a table.
@@ -66,7 +74,9 @@ class CostScale:
         self._search_space = search_space
         self._image_size = image_size
         drawn_ST = search_space.sample(SCALE_SAMPLES, torch.Generator().manual_seed(0))
-        self._steps = [_quantiles(cost_S) for cost_S in self._costs(drawn_ST)]
+        self.ref_cost = ref_cost
+        steps = {"quantiles": _quantiles, "range": _range}[scaling]
+        self._steps = [steps(cost_S) for cost_S in self._costs(drawn_ST)]
 
     def __call__(self, topology_NT: Tensor) -> Tensor:
         """Scaled costs of masked topologies: float64 (N, 2), 0 to 1."""
@@ -94,7 +104,13 @@ def _quantiles(cost_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, (rank - rank[0]) / (rank[-1] - rank[0])
 
 
-def front_volume(scaled_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> float:
+def _range(cost_S: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest cost, and 0 and 1."""
+    ends = np.array([cost_S.min(), cost_S.max()])
+    return ends, np.array([0.0, float(ends[1] > ends[0])])
+
+
+def front_volume(scaled_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray, ref_cost: float = REF_COST) -> float:
     """Share of the box that a dataset's rows dominate; the only call of pygmo.
 
     Rows that add nothing (accuracy not above chance, a cost at or beyond the reference) are left out first,
@@ -110,12 +126,12 @@ def front_volume(scaled_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -
     points_R3 = np.column_stack([-np.clip(np.asarray(scaled_R, float), None, 1), np.reshape(costs_R2, (-1, 2))])
     if np.isnan(points_R3).any():
         raise ValueError(f"a front holds NaN: (-scaled accuracy, two costs) = {points_R3.tolist()}")
-    reference = np.array([0.0, REF_COST, REF_COST])
+    reference = np.array([0.0, ref_cost, ref_cost])
     inside_R3 = points_R3[(points_R3 < reference).all(axis=1)]
     if len(inside_R3) == 0:
         return 0.0
     volume = pygmo.hypervolume(inside_R3).compute(reference)  # pyright: ignore[reportAttributeAccessIssue]
-    return float(volume) / BOX
+    return float(volume) / ref_cost**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +145,7 @@ class FrontLevels:
     rows_F: tuple[int, ...]  # indices of the rows that make the front, F = K - 1
     corner_x_KM: Tensor  # corners of the staircase below level k, by rising first cost; padded with the reference
     corner_y_KM: Tensor
+    ref_cost: float
 
     def areas(self, costs_C2: Tensor) -> Tensor:
         """Cost area that opens to each candidate at each level, float64 (C, K), as a share of the box.
@@ -136,22 +153,24 @@ class FrontLevels:
         A candidate of these scaled costs that reaches scaled accuracy a adds `gain_at(a, level_K, areas)`. One at
         or beyond the reference in a cost opens nothing.
         """
-        costs_C2 = costs_C2.clamp_max(REF_COST)
+        costs_C2 = costs_C2.clamp_max(self.ref_cost)
         x_C11, y_C11 = costs_C2[:, 0, None, None], costs_C2[:, 1, None, None]
         corner_x_CKM = torch.maximum(self.corner_x_KM, x_C11)
         left_CK1 = x_C11.expand(-1, len(self.level_K), -1)
-        right_CK1 = torch.full_like(left_CK1, REF_COST)
+        right_CK1 = torch.full_like(left_CK1, self.ref_cost)
         width = torch.cat([corner_x_CKM, right_CK1], dim=2) - torch.cat([left_CK1, corner_x_CKM], dim=2)
-        height_left = torch.full_like(left_CK1, REF_COST) - y_C11
+        height_left = torch.full_like(left_CK1, self.ref_cost) - y_C11
         height = torch.cat([height_left, torch.maximum(self.corner_y_KM, y_C11) - y_C11], dim=2)
         below_CK = (width * height).sum(dim=2)  # not dominated just below the level, down to the next
-        whole_C1 = (REF_COST - costs_C2).prod(dim=1, keepdim=True)
+        whole_C1 = (self.ref_cost - costs_C2).prod(dim=1, keepdim=True)
         above_CK = torch.cat([whole_C1, below_CK[:, :-1]], dim=1)
         opens_CK = torch.cat([above_CK[:, :-1] - below_CK[:, :-1], above_CK[:, -1:]], dim=1)
-        return opens_CK.clamp_min(0) / BOX
+        return opens_CK.clamp_min(0) / self.ref_cost**2
 
 
-def front_levels(level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) -> FrontLevels:
+def front_levels(
+    level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray, ref_cost: float = REF_COST
+) -> FrontLevels:
     """Sort a dataset's rows into its front, cut at each of their accuracies.
 
     Args:
@@ -166,21 +185,23 @@ def front_levels(level_R: Sequence[float] | np.ndarray, costs_R2: np.ndarray) ->
     if np.isnan(levels).any() or np.isnan(costs).any():
         raise ValueError(f"a front holds NaN: scaled accuracies {levels.tolist()}, costs {costs.tolist()}")
     order = np.lexsort((costs.sum(axis=1), -levels))
-    x_R, y_R = costs[order].T
-    dominated_R = np.triu((x_R[:, None] <= x_R) & (y_R[:, None] <= y_R), 1).any(axis=0)
-    counts_R = (levels[order] > 0) & (costs[order].max(axis=1, initial=0) < REF_COST)
-    rows = order[~dominated_R & counts_R].tolist()
+    counts_R = (levels[order] > 0) & (costs[order].max(axis=1, initial=0) < ref_cost)
+    rows: list[int] = []
     stairs: list[list[tuple[float, float]]] = []
     corners: list[tuple[float, float]] = []
-    for x, y in costs[rows].tolist():
+    for row, (x, y) in zip(order[counts_R].tolist(), costs[order[counts_R]].tolist()):
+        at = bisect_right(corners, (x, inf))  # those before it are at most as dear in the first cost
+        if at and corners[at - 1][1] <= y:
+            continue
         corners = sorted([(left, low) for left, low in corners if left < x or low < y] + [(x, y)])
+        rows.append(row)
         stairs.append(corners)
     stairs.append(corners)  # at accuracy 0 no row joins
     longest = max(len(stair) for stair in stairs)
-    padded = [stair + [(REF_COST, REF_COST)] * (longest - len(stair)) for stair in stairs]
+    padded = [stair + [(ref_cost, ref_cost)] * (longest - len(stair)) for stair in stairs]
     corner_KM2 = torch.tensor(padded, dtype=torch.float64).reshape(len(stairs), longest, 2)
     level_K = torch.tensor([*levels[rows], 0.0], dtype=torch.float64)
-    return FrontLevels(level_K, tuple(rows), corner_KM2[..., 0], corner_KM2[..., 1])
+    return FrontLevels(level_K, tuple(rows), corner_KM2[..., 0], corner_KM2[..., 1], ref_cost)
 
 
 def scaled_accuracy(accuracy: float, chance: float) -> float:
@@ -222,6 +243,33 @@ def _volume(
     scaled_R = [scaled_accuracy(row.val_accuracy, dataset.chance) for row in rows]
     costs_R2 = scale(torch.tensor([row.identity.topology for row in rows])).numpy()
     if side == "validation":
-        return front_volume(scaled_R, costs_R2)
-    front = list(front_levels(scaled_R, costs_R2).rows_F)
-    return front_volume([scaled_accuracy(rows[row].test_accuracy, dataset.chance) for row in front], costs_R2[front])
+        return front_volume(scaled_R, costs_R2, scale.ref_cost)
+    front = list(front_levels(scaled_R, costs_R2, scale.ref_cost).rows_F)
+    test_F = [scaled_accuracy(rows[row].test_accuracy, dataset.chance) for row in front]
+    return front_volume(test_F, costs_R2[front], scale.ref_cost)
+
+
+class GrowingHypervolume:
+    """`hypervolume_mean` in validation of rows as they come: a new row costs its dataset's front alone."""
+
+    def __init__(self, datasets: Sequence[DatasetRecord], scale: CostScale) -> None:
+        self._scale = scale
+        self._chance = {dataset.fingerprint: dataset.chance for dataset in datasets}
+        self._front_F3 = {fingerprint: np.zeros((0, 3)) for fingerprint in self._chance}  # scaled accuracy, two costs
+        self._volume = dict.fromkeys(self._chance, 0.0)
+
+    def add(self, rows: Sequence[Row]) -> float:
+        """Take in rows, each once; those of other datasets are left out. Returns the mean of all so far."""
+        known = [row for row in rows if row.identity.fingerprint in self._chance]
+        if known:
+            costs_R2 = self._scale(torch.tensor([row.identity.topology for row in known])).numpy()
+            for row, cost_2 in zip(known, costs_R2):
+                fingerprint = row.identity.fingerprint
+                point_3 = (scaled_accuracy(row.val_accuracy, self._chance[fingerprint]), *cost_2)
+                self._front_F3[fingerprint] = np.vstack([self._front_F3[fingerprint], point_3])
+            for fingerprint in {row.identity.fingerprint for row in known}:
+                point_R3, reference = self._front_F3[fingerprint], self._scale.ref_cost
+                front = list(front_levels(point_R3[:, 0], point_R3[:, 1:], reference).rows_F)
+                self._front_F3[fingerprint] = point_R3[front]
+                self._volume[fingerprint] = front_volume(point_R3[front, 0], point_R3[front, 1:], reference)
+        return float(np.mean(list(self._volume.values()))) if self._volume else 0.0

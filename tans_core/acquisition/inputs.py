@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
-from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -45,7 +44,7 @@ class Labels:
     def __add__(self, other: Labels) -> Labels:
         return Labels(torch.cat([self.scaled_N, other.scaled_N]), torch.cat([self.variance_N, other.variance_N]))
 
-    def __getitem__(self, rows: slice) -> Labels:
+    def __getitem__(self, rows: slice | Tensor) -> Labels:
         return Labels(self.scaled_N[rows], self.variance_N[rows])
 
 
@@ -63,17 +62,17 @@ class Labeller:
 
     def __init__(self, chance: float) -> None:
         self._chance = chance
-        self._accuracies = [raw_accuracy(PRIOR_MEAN, chance)]
+        self._sum, self._rows = raw_accuracy(PRIOR_MEAN, chance), 1
 
     def label(self, correct: int, total: int) -> tuple[float, float]:
         """Take in a row's counts: its scaled accuracy and the variance of counting it."""
         variance = self.variance(total)
-        self._accuracies.append(correct / total)
+        self._sum, self._rows = self._sum + correct / total, self._rows + 1
         return max(LEAST_LABEL, scaled_accuracy(correct / total, self._chance)), variance
 
     def variance(self, total: int) -> float:
         """Of the scaled accuracy that the next row will count on so many images."""
-        expected = fmean(self._accuracies)
+        expected = self._sum / self._rows
         return expected * (1 - expected) / total / (1 - self._chance) ** 2
 
 

@@ -1,7 +1,7 @@
 """The candidates of largest expected gain, exactly, though only few are judged exactly.
 
 A bound of each gain is cheap: it takes the candidate's true mean and a deviation that is too large. The exact
-deviation costs N^2 a candidate; it is worked out by falling bounds until no bound left is above what was found.
+deviation is dear; it is worked out by falling bounds until no bound left is above what was found.
 Axes: D datasets, Q networks, F columns of a network, K steps of a front.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tans_core.acquisition.gain import expected_gain, gain_bound
 from tans_core.acquisition.hypervolume import FrontLevels
-from tans_core.acquisition.surrogate import Posterior
+from tans_core.acquisition.surrogates.surrogate import Surrogate
 
 FIRST = 16  # candidates of a dataset judged exactly before the bounds are looked at again
 
@@ -34,7 +34,7 @@ class Best:
 
 
 def best_candidates(
-    posterior: Posterior,
+    surrogate: Surrogate,
     fronts: Sequence[FrontLevels],
     network_QF: Tensor,
     new_DQ: Tensor,
@@ -44,7 +44,7 @@ def best_candidates(
     """Of the `count` datasets where most is to be gained the best candidate each, by falling gain (a second).
 
     Args:
-        posterior: the surrogate.
+        surrogate: given all rows and pending pairs.
         fronts: of each dataset that has candidates; these are the first of the surrogate's datasets.
         network_QF: networks, from `PairEncoder.networks`; their last two columns are the scaled costs.
         new_DQ: which pairs are candidates.
@@ -54,7 +54,7 @@ def best_candidates(
     rate_D = torch.ones(len(fronts), dtype=torch.float64) if seconds_D is None else 1 / seconds_D
     costs_Q2 = network_QF[:, -2:]
     areas = [front.areas(costs_Q2) for front in fronts]
-    survey = posterior.survey(network_QF, len(fronts))
+    survey = surrogate.survey(network_QF, len(fronts))
     surveyed = zip(survey.mean_DQ, survey.most_std(), fronts, areas)
     bound_DQ = torch.stack([gain_bound(mean, std, front.level_K, area) for mean, std, front, area in surveyed])
     bound_DQ = (bound_DQ * rate_D[:, None]).where(new_DQ, -1.0)

@@ -8,9 +8,12 @@ import pytest
 import torch
 from acquisition_worlds import CostedSpace, dataset_record, looking_like, row, trained
 
-from tans_core.acquisition import choose
 from tans_core.acquisition.choose import CHOOSERS, Chooser, HypervolumeChooser, make_chooser
+from tans_core.acquisition.config import DEFAULT, AcquisitionConfig
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
+from tans_core.acquisition.surrogates import SURROGATES
+from tans_core.acquisition.surrogates.blocks import Blocks
+from tans_core.acquisition.surrogates.exact import Exact
 from tans_core.errors import ConfigError
 from tans_core.records import Candidate, Choice, Observation
 
@@ -81,19 +84,18 @@ def test_a_resumed_build_chooses_as_the_unbroken_one(name: str, cut: int):
     assert again == choices[cut:]
 
 
-def test_rows_beyond_the_window_leave_it_in_steps_wherever_a_build_was_cut(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(choose, "MAX_ROWS", 20)
-    monkeypatch.setattr(choose, "WINDOW_STEP", 5)
-    unbroken, resumed = (HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), seed=0) for _ in range(2))
-    choices = run(unbroken, LARGE, range(38), [])
-    for choice in choices[:32]:
+@pytest.mark.parametrize("surrogate", [name for name in SURROGATES if name != DEFAULT.surrogate])
+def test_a_resumed_build_chooses_as_the_unbroken_one_by_any_surrogate(surrogate: str):
+    config = AcquisitionConfig(surrogate=surrogate, fit_rows=10)
+    unbroken, resumed = (HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0, config) for _ in range(2))
+    choices = run(unbroken, LARGE, range(19), [])
+    for choice in choices[:12]:
         resumed.observe(trained(choice.candidate, LARGE))
-    again = run(resumed, LARGE, range(33, 38), [choices[32].candidate])
-    for chooser in (unbroken, resumed):
-        assert chooser._kept is not None
-        assert [len(chooser._kept.X_NF), chooser._kept_first] == [16, 20]
-        chooser.close()
-    assert again == choices[33:]
+    again = run(resumed, LARGE, range(13, 19), [choices[12].candidate])
+    unbroken.close()
+    resumed.close()
+    assert again == choices[13:]
+    assert "fitted on 10 of 12 rows" in again[-1].reason
 
 
 def networks(count: int, seed: int = 0) -> list[tuple[int, ...]]:
@@ -286,21 +288,25 @@ def test_chosen_pairs_make_more_hypervolume_than_random_ones():
 
 def test_e25_a_surrogate_that_gives_nothing_makes_a_random_choice_that_says_so():
     chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
-    choices = run(chooser, LARGE, range(12), [])
-    chooser._rows.labels.scaled_N.fill_(float("nan"))
-    chooser._rows.X_NF[:, 1:] = float("nan")  # no matrix of these can be factored
-    chooser._kept = None
-    choice = chooser.propose(12, [])
+    choices = run(chooser, LARGE, range(15), [])
+    kept = chooser._refits.at(len(chooser._rows)).surrogate
+    assert isinstance(kept, Blocks)
+    kept.precision_MM.neg_()  # cannot be factored
+    chooser.observe(trained(Candidate(DATASETS[0].fingerprint, networks(1)[0]), LARGE))
+    choice = chooser.propose(15, [])
     chooser.close()
     assert choice is not None and choice.candidate not in {each.candidate for each in choices}
     assert choice.chosen_by == "random" and "gives nothing" in choice.reason
 
 
 def test_e25_a_bound_that_cannot_be_worked_out_makes_a_random_choice_that_says_so():
-    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0)
+    exact = AcquisitionConfig(surrogate="exact")
+    chooser = HypervolumeChooser(DATASETS, [], LARGE, CostScale(LARGE, 64), 0, exact)
     run(chooser, LARGE, range(12), [])
-    assert chooser.propose(12, []) is not None and chooser._kept is not None and chooser._kept.weight_N is not None
-    chooser._kept.cholesky_NN[0] = float("nan")  # all means are there; the deviations are not
+    assert chooser.propose(12, []) is not None
+    kept = chooser._refits.at(len(chooser._rows)).surrogate
+    assert isinstance(kept, Exact) and kept.weight_N is not None
+    kept.cholesky_NN[0] = float("nan")  # all means are there; the deviations are not
     choice = chooser.propose(12, [])
     chooser.close()
     assert choice is not None and choice.chosen_by == "random" and "gives nothing" in choice.reason

@@ -7,7 +7,13 @@ import torch
 from acquisition_worlds import CostedSpace, dataset_record, row
 
 from tans_core.acquisition.gain import gain_at
-from tans_core.acquisition.hypervolume import CostScale, front_levels, front_volume, hypervolume_mean
+from tans_core.acquisition.hypervolume import (
+    CostScale,
+    GrowingHypervolume,
+    front_levels,
+    front_volume,
+    hypervolume_mean,
+)
 from tans_core.errors import ConfigError
 from tans_core.search_space.latency import LatencyTable, PartTimes, Setting
 from tans_core.search_space.topology import Layout
@@ -181,6 +187,37 @@ def test_hypervolume_mean_worked_by_hand():
     assert hypervolume_mean(datasets, rows, scale, side="test") == pytest.approx(test / 3)
     assert hypervolume_mean([third], rows, scale) == 0
     assert hypervolume_mean([], rows, scale) == 0
+
+
+@pytest.mark.parametrize("steps", [1, 3, 20])
+def test_the_mean_grows_with_rows_as_it_is_of_all_of_them(steps: int):
+    space, datasets = CostedSpace(4), [dataset_record(index) for index in range(3)]
+    scale, generator = CostScale(space, 64, ref_cost=1.2), torch.Generator().manual_seed(0)
+    drawn = space.sample(60, generator).tolist()
+    counts = torch.randint(10, 60, (60,), generator=generator).tolist()
+    rows = [row(dataset_record(place % 4), tuple(t), (counts[place], 60), (1, 60)) for place, t in enumerate(drawn)]
+    growing = GrowingHypervolume(datasets, scale)
+    for place in range(0, 60, steps):
+        mean = growing.add(rows[place : place + steps])
+        assert mean == pytest.approx(hypervolume_mean(datasets, rows[: place + steps], scale))
+    assert GrowingHypervolume([], scale).add(rows) == 0
+
+
+def test_costs_may_be_a_share_of_the_way_from_the_smallest_to_the_largest():
+    scale = CostScale(CostedSpace(1), 64, scaling="range")
+    params_C = CostedSpace(1).costs(torch.tensor([SMALL, DEEP, LARGE]), 64, 2)[0].double()
+    share = (params_C[1] - params_C[0]) / (params_C[2] - params_C[0])
+    scaled_C = scale(torch.tensor([SMALL, DEEP, LARGE]))[:, 0]
+    assert scaled_C.tolist() == [0, pytest.approx(share.item()), 1]
+
+
+def test_a_nearer_reference_leaves_the_dearest_out():
+    costs_R2, gone = np.array([[0.2, 0.2], [0.9, 0.9]]), 0.8
+    assert front_volume([0.5, 0.9], costs_R2, gone) == pytest.approx(0.5 * 0.6 * 0.6 / 0.64)
+    levels = front_levels([0.5, 0.9], costs_R2, gone)
+    assert levels.rows_F == (0,)
+    opens_CK = levels.areas(torch.tensor([[0.1, 0.1], [0.85, 0.1]], dtype=torch.float64))
+    assert opens_CK[0].tolist() == pytest.approx([0.36 / 0.64, 0.13 / 0.64]) and (opens_CK[1] == 0).all()
 
 
 def test_below_chance_a_dataset_has_no_hypervolume():

@@ -8,14 +8,15 @@ from tans_core.acquisition.gain import expected_gain
 from tans_core.acquisition.hypervolume import CostScale, FrontLevels, front_levels
 from tans_core.acquisition.inputs import PairEncoder
 from tans_core.acquisition.maximise import best_candidates
-from tans_core.acquisition.surrogate import Posterior, Survey, condition, prior_hyperparameters
+from tans_core.acquisition.surrogates.exact import Exact, ExactSurvey, condition
+from tans_core.acquisition.surrogates.kernel import prior_hyperparameters
 
 SPACE = CostedSpace(4)
 DATASETS = [dataset_record(index) for index in range(7)]
 ENCODER = PairEncoder(DATASETS, SPACE, CostScale(SPACE, 64))
 
 
-def world(seed: int, rows: int) -> tuple[Posterior, list[FrontLevels], torch.Tensor, torch.Tensor]:
+def world(seed: int, rows: int) -> tuple[Exact, list[FrontLevels], torch.Tensor, torch.Tensor]:
     """A surrogate after rows on all datasets but the last, its fronts, networks, and which pairs are candidates."""
     generator = torch.Generator().manual_seed(seed)
     dataset_N = torch.randint(6, (rows,), generator=generator)
@@ -24,7 +25,7 @@ def world(seed: int, rows: int) -> tuple[Posterior, list[FrontLevels], torch.Ten
     given = ENCODER.labelled(dataset_N.tolist(), topologies, scaled_N.tolist(), [3e-3] * rows)
     posterior = condition(prior_hyperparameters(ENCODER.design), ENCODER.design, given.X_NF, given.labels)
     levels_N, rows_of = posterior.scaled_at_rows_N, [dataset_N == index for index in range(7)]
-    fronts = [front_levels(levels_N[rows].tolist(), given.costs_N2[rows].numpy()) for rows in rows_of]
+    fronts = [front_levels(levels_N[rows].tolist(), given.costs_N2[rows].numpy(), 1.1) for rows in rows_of]
     new_DQ = torch.rand(7, 200, generator=generator) < 0.8
     new_DQ[seed % 7] = False  # used up
     return posterior, fronts, ENCODER.networks(SPACE.sample(200, generator)), new_DQ
@@ -59,12 +60,12 @@ def test_without_candidates_nothing_is_best():
 
 def test_few_candidates_are_judged_exactly(monkeypatch: pytest.MonkeyPatch):
     posterior, fronts, network_QF, new_DQ = world(0, rows=120)
-    exact, judged = Survey.std, []
+    exact, judged = ExactSurvey.std, []
 
-    def counted(survey: Survey, dataset: int, part_Q: torch.Tensor) -> torch.Tensor:
+    def counted(survey: ExactSurvey, dataset: int, part_Q: torch.Tensor) -> torch.Tensor:
         judged.append(len(part_Q))
         return exact(survey, dataset, part_Q)
 
-    monkeypatch.setattr(Survey, "std", counted)
+    monkeypatch.setattr(ExactSurvey, "std", counted)
     best_candidates(posterior, fronts, network_QF, new_DQ, count=4)
     assert 4 <= sum(judged) < 0.2 * new_DQ.sum()

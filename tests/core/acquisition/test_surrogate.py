@@ -17,15 +17,9 @@ from scipy.stats import spearmanr
 
 from tans_core.acquisition.hypervolume import CostScale
 from tans_core.acquisition.inputs import Design, LabelledPairs, Labeller, Labels, PairEncoder
-from tans_core.acquisition.surrogate import (
-    FitFailed,
-    Hyperparameters,
-    Posterior,
-    _PairKernel,
-    condition,
-    fit,
-    prior_hyperparameters,
-)
+from tans_core.acquisition.surrogates.exact import Exact, condition
+from tans_core.acquisition.surrogates.fit import FitFailed, fit
+from tans_core.acquisition.surrogates.kernel import FittedKernel, Hyperparameters, prior_hyperparameters
 from tans_core.records import Candidate
 
 SPACE = CostedSpace(4)
@@ -43,7 +37,7 @@ def trained_pairs(count: int, datasets: int = len(DATASETS), seed: int = 0) -> L
     return ENCODER.labelled(dataset_N, topologies, *zip(*labels))
 
 
-def predicted(posterior: Posterior, X_CF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def predicted(posterior: Exact, X_CF: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each pair."""
     survey = posterior.survey(X_CF[:, 1:], len(posterior.kernel.by_dataset_DD))
     pairs = [(int(dataset), torch.tensor([place])) for place, dataset in enumerate(X_CF[:, 0].tolist())]
@@ -103,7 +97,7 @@ HYPERPARAMETERS = Hyperparameters(
 
 def test_posterior_is_botorchs():
     rows, new, hyperparameters = trained_pairs(20), trained_pairs(30, seed=1), HYPERPARAMETERS
-    kernel = _PairKernel(ENCODER.design)
+    kernel = FittedKernel(ENCODER.design)
     for parameter, values in zip(
         kernel.parameters(),
         (hyperparameters.dataset_lengthscales, hyperparameters.network_lengthscales, hyperparameters.variances),
@@ -210,7 +204,7 @@ def test_e25_equal_rows_with_constant_labels_are_fitted(labels: list[float]):
 def test_a_fit_whose_search_does_not_end_says_so(monkeypatch: pytest.MonkeyPatch):
     # BoTorch's own search, given one step of the dozens that it needs.
     one_step = partial(fit_gpytorch_mll_scipy, options={"maxiter": 1})
-    monkeypatch.setattr("tans_core.acquisition.surrogate.fit_gpytorch_mll_scipy", one_step)
+    monkeypatch.setattr("tans_core.acquisition.surrogates.fit.fit_gpytorch_mll_scipy", one_step)
     rows = trained_pairs(24)
     with pytest.raises(FitFailed, match=r"ended after 1 steps: .*ITERATIONS"):
         fit(ENCODER.design, rows.X_NF, rows.labels)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from pipeline.cli import run
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import write_table
+from tans_core.acquisition.config import AcquisitionConfig
 from tans_core.acquisition.hypervolume import CostScale, hypervolume_mean
 from tans_core.errors import ConfigError, DatasetError, PoolError, TrainingError
 from tans_core.jobs import DescribeJob
@@ -298,13 +300,15 @@ def test_latency_of_a_device_and_memory_may_be_the_costs_of_a_build_and_are_said
     )
     write_table(tmp_path / "table.json", table)
     costs, file = ("latency", "memory"), tmp_path / "table.json"
-    built = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1], costs=costs, latency_table=file)
+    config = AcquisitionConfig(cost_scaling="range", ref_cost=1.5)
+    built = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1], costs=costs, latency_table=file, config=config)
     assert built.costs == costs and 0 <= built.hypervolume_mean <= 1
     assert "latency is that of a telephone, one image at once, which is not this one" in capsys.readouterr().err
     store = Zoo.open(str(tmp_path / "zoo"))
     (given,) = [event.payload["given"] for event in store.journal.events() if event.kind == "start"]
     assert (given["costs"], given["latency_table"]) == (["latency", "memory"], str(file))
-    scale = CostScale(space, 32, costs, table)
+    assert given["config"] == asdict(config)  # how pairs were chosen
+    scale = CostScale(space, 32, costs, table, "range", 1.5)
     assert built.hypervolume_mean == hypervolume_mean(list(store.datasets().values()), store.snapshot().rows, scale)
     again = _build(tmp_path / "zoo", pairs=1, datasets=SPECS[:1])
     assert again.costs == ("params", "flops")
