@@ -91,7 +91,7 @@ bench-latency: setup
 bench-space: setup data
 	$(BIN)/python -m benchmarks.space --data $(DATA)
 
-# A zoo of 14,000 rows: choosing, simulated builds. An hour of one free core. Resumable; `--only SECTION` repeats one.
+# A zoo of 14,000 rows: commits, choosing, simulated builds. Over an hour of one free core. Resumable; `--only SECTION` repeats one.
 bench-scale: setup
 	$(BIN)/python -m benchmarks.scale
 

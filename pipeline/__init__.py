@@ -20,17 +20,25 @@ if TYPE_CHECKING:
     from pipeline.space.sweep import sweep
     from pipeline.zoo.show import show_journal, show_zoo
     from pipeline.zoo.store import Zoo
+    from pipeline.zoo.upkeep.compact import compact_zoo
+    from pipeline.zoo.upkeep.drop import drop_rows
+    from pipeline.zoo.upkeep.gc import collect_garbage
+    from pipeline.zoo.upkeep.merge import merge_zoos
     from pipeline.zoo.upkeep.verify import verify_zoo
     from tans_core.evaluation.fronts import front
 
 __all__ = [
     "Zoo",
     "build_zoo",
+    "collect_garbage",
+    "compact_zoo",
     "datasets",
+    "drop_rows",
     "fine_tune",
     "front",
     "latency_table",
     "load_network",
+    "merge_zoos",
     "meta_train",
     "polish",
     "predict",
@@ -46,11 +54,15 @@ __all__ = [
 _HOMES = {
     "Zoo": "pipeline.zoo.store",
     "build_zoo": "pipeline.growing.build_zoo",
+    "collect_garbage": "pipeline.zoo.upkeep.gc",
+    "compact_zoo": "pipeline.zoo.upkeep.compact",
     "datasets": "pipeline.reading.datasets",
+    "drop_rows": "pipeline.zoo.upkeep.drop",
     "fine_tune": "pipeline.network.fine_tune",
     "front": "tans_core.evaluation.fronts",
     "latency_table": "pipeline.network.latency_table",
     "load_network": "pipeline.network.load_network",
+    "merge_zoos": "pipeline.zoo.upkeep.merge",
     "meta_train": "pipeline.space.meta_train",
     "polish": "pipeline.network.polish",
     "predict": "pipeline.network.predict",

@@ -27,7 +27,7 @@ with named_shadows():
     )
     from pipeline.commands.parsing import EXIT_HELP
     from pipeline.commands.space import meta_train, search, sweep
-    from pipeline.commands.zoo import show, verify
+    from pipeline.commands.zoo import compact, drop, gc, merge, show, verify
     from pipeline.running.output import flush_streams, results, shown
     from pipeline.running.progress import say
     from pipeline.running.signals import Stopped, stop_on_signals
@@ -85,9 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for each in (datasets, pretrain, build_zoo, polish, meta_train, sweep, search, fine_tune, predict, latency_table):
         each.add(commands)
-    zoo = commands.add_parser("zoo", help="look at a zoo, or verify it", description="Look at a zoo, or verify it.")
+    what = "look at a zoo, verify it, tidy it, merge it with another"
+    zoo = commands.add_parser("zoo", help=what, description=f"{what[0].upper()}{what[1:]}.")
     parts = zoo.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for each in (show, verify):
+    for each in (show, verify, compact, gc, drop, merge):
         each.add(parts)
     submit.add(commands, parser)
     completion.add(commands, parser)

@@ -296,7 +296,7 @@ class Row:
     val_total_by_class: tuple[int, ...]
     test_correct_by_class: tuple[int, ...]
     test_total_by_class: tuple[int, ...]
-    response: Tensor  # float16 (8, D)
+    response: Tensor | None  # float16 (8, D); None: it was not read
     curve: tuple[CurvePoint, ...]
     seconds: Seconds
     weights: WeightsReference

@@ -46,7 +46,7 @@ def grow(
                 workers=workers,
                 hours=hours,
             )
-        snapshot = Zoo.open(zoo).snapshot()
+        snapshot = Zoo.open(zoo).snapshot(responses=True)
         rows += sorted(snapshot.rows, key=lambda row: row.choice.decision)
         known |= snapshot.datasets
     return rows, known

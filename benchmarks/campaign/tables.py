@@ -35,7 +35,7 @@ def write_tables(folder: Path, rows: Sequence[Row], datasets: Iterable[DatasetRe
         [schema.dataset_to_arrow(each, place, _NO_TIME) for place, each in enumerate(datasets)]
     ).drop_columns(["image_hashes"])
     return [
-        *_write_parts(folder, "rows", schema.rows_to_arrow(rows, 0, _NO_TIME), ROWS_A_PART),
+        *_write_parts(folder, "rows", schema.rows_to_arrow(rows, 0, _NO_TIME, version=1), ROWS_A_PART),
         *_write_parts(folder, "datasets", known, DATASETS_A_PART),
     ]
 

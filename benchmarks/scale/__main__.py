@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import write
-from benchmarks.scale import builds, decisions, simulator, surrogates
+from benchmarks.scale import builds, commits, decisions, simulator, surrogates
 
 SECTIONS: dict[str, Callable[[Path], dict[str, Any]]] = {  # each has a folder to work in
+    "commits": commits.measure,
     "decisions": decisions.measure,
     "simulator": simulator.measure,
     "surrogates": surrogates.measure,

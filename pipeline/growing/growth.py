@@ -161,6 +161,10 @@ class Growth:
                 choice = open_choices.pop(event.payload["key"], None)
                 if choice is not None:
                     self._chooser.exclude(choice.candidate)
+            elif event.kind == "drop":  # as if they had never been tried: no retry, but they may be chosen again
+                for key in event.payload["keys"]:
+                    open_choices.pop(key, None)
+                    attempts.pop(key, None)
         for row in snapshot.rows:
             if row.identity.parent is None:  # a polished row says what more training gives, not what the next pair will
                 self._chooser.observe(Observation(row.candidate, row.val_correct, row.val_total))

@@ -115,7 +115,7 @@ def _meta_train(
 
         check_wish(workers, address)
     store = Zoo.open(zoo)
-    snapshot = store.snapshot()
+    snapshot = store.snapshot(responses=True)
     data = space_data(snapshot)
     identity = space_identity(snapshot, config, seed, workers, threads)
     if whole_space(out) == identity:

@@ -120,7 +120,7 @@ def _sweep(
         return summary
     folder = out / TRAINING / content_hash(canonical_json(asked))
     before = read_trials(folder / TRIALS)
-    snapshot = store.snapshot(None if before is None else before["zoo_version"])
+    snapshot = store.snapshot(None if before is None else before["zoo_version"], responses=True)
     data = space_data(snapshot)
     dealt = folds(data, seed)
     newest = "" if snapshot.version == store.version else f", with which it was begun (the newest is {store.version})"

@@ -106,6 +106,7 @@ ROWS = pa.schema(
         ("worker", pa.string()),  # null, as node and device, in rows of schema 1
         ("node", pa.string()),
         ("device", pa.string()),
+        ("version", pa.int64()),  # of this table, with which the row came; null in rows of an older tans
     ]
 )
 
@@ -167,21 +168,36 @@ LATENCIES = pa.schema(
 # --- rows -----------------------------------------------------------------------------------------
 
 
-def rows_to_arrow(rows: Sequence[Row], first_sequence: int, committed_at: datetime) -> pa.Table:
-    records = [
-        _row_columns(row) | {"sequence": first_sequence + place, "committed_at": committed_at, "schema": SCHEMA_VERSION}
-        for place, row in enumerate(rows)
-    ]
+def rows_to_arrow(rows: Sequence[Row], first_sequence: int, committed_at: datetime, version: int) -> pa.Table:
+    """Args: version: that the table will have with them."""
+    new = {"committed_at": committed_at, "schema": SCHEMA_VERSION, "version": version}
+    records = [_row_columns(row) | {"sequence": first_sequence + place} | new for place, row in enumerate(rows)]
     return pa.Table.from_pylist(records, schema=ROWS)
 
 
 def rows_from_arrow(table: pa.Table) -> tuple[Row, ...]:
-    """Rows in the order of their commits."""
+    """Rows in the order of their commits; a response is None where its column was not read."""
     return tuple(_row(record) for record in _in_order(table))
 
 
+def rows_until(table: pa.Table, version: int) -> int | None:
+    """The sequence before which the rows of an older version stand; None where an older tans wrote too many to tell.
+
+    Args:
+        table: columns `sequence` and `version`.
+    """
+    came = dict(zip(table["sequence"].to_pylist(), table["version"].to_pylist(), strict=True))
+    unknown = [sequence for sequence, its in came.items() if its is None]
+    known = {sequence: its for sequence, its in came.items() if its is not None}
+    later = [sequence for sequence, its in known.items() if its > version]
+    if unknown and (len(later) == len(known) or max(unknown) > min(known)):
+        return None
+    return min(later, default=max(came, default=-1) + 1)
+
+
 def _row_columns(row: Row) -> dict[str, Any]:
-    identity, choice = row.identity, row.choice
+    identity, choice, response = row.identity, row.choice, row.response
+    assert response is not None, "a row that was read without its response is there already"
     return {
         "key": row.key,
         "fingerprint": identity.fingerprint,
@@ -206,8 +222,8 @@ def _row_columns(row: Row) -> dict[str, Any]:
         "recipe": canonical_json(identity.recipe).decode(),
         "supernet": identity.supernet,
         "seed": identity.seed,
-        "response": _float16_bytes(row.response),
-        "response_shape": row.response.shape,
+        "response": _float16_bytes(response),
+        "response_shape": response.shape,
         "curve": [asdict(point) for point in row.curve],
         "load_s": row.seconds.load,
         "train_s": row.seconds.train,
@@ -258,7 +274,7 @@ def _row(record: Mapping[str, Any]) -> Row:
         val_total_by_class=tuple(record["val_total_by_class"]),
         test_correct_by_class=tuple(record["test_correct_by_class"]),
         test_total_by_class=tuple(record["test_total_by_class"]),
-        response=_float16_tensor(record["response"], record["response_shape"]),
+        response=_float16_tensor(record["response"], record["response_shape"]) if "response" in record else None,
         curve=tuple(CurvePoint(**point) for point in record["curve"]),
         seconds=Seconds(record["load_s"], record["train_s"], record["evaluate_s"], record["write_s"]),
         weights=WeightsReference(

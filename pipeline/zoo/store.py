@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,6 +34,7 @@ from pipeline.zoo.history.journal import Journal
 from pipeline.zoo.latency import TABLES, Latency, read_table, table_name, write_table
 from pipeline.zoo.location import Location, locate
 from pipeline.zoo.lock import ZooLock
+from pipeline.zoo.settings import SETTINGS, make_folder, read_settings
 from pipeline.zoo.supernets import KeptSupernet
 from pipeline.zoo.table import AppendTable
 from pipeline.zoo.weights import is_there, put_weights, read_weights, weights_files
@@ -42,7 +43,6 @@ from tans_core.jobs import Outcome, SupernetOutcome
 from tans_core.records import Attempt, DatasetRecord, Row, ZooSettings, ZooSnapshot
 from tans_core.search_space.latency import LatencyTable
 
-_SETTINGS = "zoo.json"
 _TABLES = {
     "rows": schema.ROWS,
     "datasets": schema.DATASETS,
@@ -50,7 +50,7 @@ _TABLES = {
     "latencies": schema.LATENCIES,
     supernets.TABLE: supernets.COLUMNS,
 }
-_OURS = {*_TABLES, "weights", "driver.lock", TABLES, supernets.FILES}
+_OURS = {SETTINGS, *_TABLES, "weights", "driver.lock", TABLES, supernets.FILES}
 
 
 class Zoo:
@@ -74,7 +74,7 @@ class Zoo:
     @staticmethod
     def exists(uri: str | os.PathLike[str]) -> bool:
         """Whether there is a zoo, of any schema."""
-        return (locate(uri).folder / _SETTINGS).is_file()
+        return (locate(uri).folder / SETTINGS).is_file()
 
     @staticmethod
     @contextmanager
@@ -94,7 +94,7 @@ class Zoo:
         folder = locate(uri).folder
         made = not folder.exists()
         if not Zoo.exists(uri):
-            _make_folder(folder)
+            make_folder(folder, _OURS)
         lock = ZooLock(uri, run, wait)
         stop.before_leaving(lock.let_go_at_once)
         try:
@@ -119,7 +119,7 @@ class Zoo:
         assert settings.schema == schema.SCHEMA_VERSION
         location = locate(uri)
         folder = location.folder
-        _make_folder(folder)
+        make_folder(folder, _OURS)
         for name, columns in _TABLES.items():
             AppendTable.create(location, name, columns)
         made = cls(location, settings)
@@ -127,7 +127,7 @@ class Zoo:
             if start is not None:
                 made.start_file.parent.mkdir(exist_ok=True)
                 write_whole(made.start_file, start)
-            new = write_new(folder / _SETTINGS, json.dumps(asdict(settings), indent=2, allow_nan=False).encode())
+            new = write_new(folder / SETTINGS, json.dumps(asdict(settings), indent=2, allow_nan=False).encode())
         except OSError as error:
             raise ZooError(f"{folder} cannot be written to: {error.strerror}; make room there") from error
         if not new:
@@ -142,7 +142,7 @@ class Zoo:
             ZooError: there is none, it is damaged, or it is of a schema that this version cannot read.
         """
         location = locate(uri)
-        return cls(location, _read_settings(location.folder))
+        return cls(location, read_settings(location.folder))
 
     @classmethod
     def open_to_grow(cls, uri: str | os.PathLike[str]) -> Zoo:
@@ -152,8 +152,8 @@ class Zoo:
             ZooError: as `open`, or it cannot be written.
         """
         location = locate(uri)
-        settings = _read_settings(location.folder)
-        return cls(location, migrations.raised(location, settings, location.folder / _SETTINGS))
+        settings = read_settings(location.folder)
+        return cls(location, migrations.raised(location, settings, location.folder / SETTINGS))
 
     # --- reading --------------------------------------------------------------------------------
 
@@ -168,19 +168,29 @@ class Zoo:
         self._rows.refresh()
         return self._rows.read(["sequence"]).num_rows
 
-    def snapshot(self, version: int | None = None) -> ZooSnapshot:
+    def snapshot(self, version: int | None = None, responses: bool = False) -> ZooSnapshot:
         """All rows at the newest version, or at an older one; datasets are those seen until now.
 
+        Older versions need none of their files: a row knows the version with which it came.
+
+        Args:
+            responses: read them too; they are most of a row.
+
         Raises:
-            ZooError: no such version.
+            ZooError: no such version, or rows that it had were dropped since.
         """
         self._rows.refresh()
-        at = self._rows.version if version is None else version
+        columns = None if responses else [name for name in self._rows.columns if not name.startswith("response")]
+        if version in (None, self._rows.version):
+            rows = self._rows.read(columns)
+            version = self._rows.version
+        else:
+            rows = self._rows_at(version, columns)
         return ZooSnapshot(
             uri=self.uri,
-            version=at,
+            version=version,
             settings=self.settings,
-            rows=schema.rows_from_arrow(self._rows.read(version=at)),
+            rows=schema.rows_from_arrow(rows),
             datasets=self.datasets(),
         )
 
@@ -255,11 +265,19 @@ class Zoo:
         for outcome in outcomes:
             if outcome.job.key not in self._attempts and outcome.job.key not in rows:
                 rows[outcome.job.key] = self._row(outcome, datasets[outcome.job.identity.fingerprint], versions)
-        if not rows:
-            return []
-        self._rows.append(lambda: self._missing(rows))
-        self._take_note_of(rows)
-        return [row for row in rows.values() if self._attempts[row.key] == row.attempt]
+        return self._add(rows)
+
+    def adopt(self, rows: Sequence[Row], read: Callable[[Row], bytes]) -> list[Row]:
+        """Rows of another zoo, with their responses, whose keys are not there yet; weights first, as `commit`.
+
+        Args:
+            read: a row's weights file.
+        """
+        self._take_note()
+        new = {row.key: row for row in rows if row.key not in self._attempts}
+        for row in new.values():
+            put_weights(self._folder, read(row), row.weights.dtype)
+        return self._add(new)
 
     def commit_supernet(self, outcome: SupernetOutcome, dataset: DatasetRecord) -> KeptSupernet:
         """A dataset's supernet: its file, then its row, once by key; see `DatasetSupernets.commit`."""
@@ -305,6 +323,19 @@ class Zoo:
 
     # --- inside -----------------------------------------------------------------------------------
 
+    def _rows_at(self, version: int, columns: Sequence[str] | None) -> pa.Table:
+        dropped = [event for event in self.journal.events("drop") if event.payload["version"] > version]
+        if dropped:
+            raise ZooError(
+                f"{self.uri} has no version {version} any more: {dropped[0].payload['rows']} rows were dropped with "
+                f"version {dropped[0].payload['version']}; take that or a newer one, or a copy of the zoo from before"
+            )
+        if version < self._rows.version and "version" in self._rows.columns:
+            until = schema.rows_until(self._rows.read(["sequence", "version"]), version)
+            if until is not None:
+                return self._rows.read(columns, f"sequence < {until}")
+        return self._rows.read(version=version)
+
     def _take_note(self) -> None:
         """Read the keys, if anyone but us committed since we last knew them."""
         if self._known == self._rows.version:
@@ -315,18 +346,26 @@ class Zoo:
         self._next = max(there["sequence"], default=-1) + 1
         self._known = self._rows.version
 
+    def _add(self, rows: Mapping[str, Row]) -> list[Row]:
+        if not rows:
+            return []
+        self._take_note_of(rows, self._rows.append(lambda: self._missing(rows)))
+        return [row for row in rows.values() if self._attempts[row.key] == row.attempt]
+
     def _missing(self, rows: Mapping[str, Row]) -> pa.Table | None:
         self._take_note()
         new = [row for key, row in rows.items() if key not in self._attempts]
-        return schema.rows_to_arrow(new, self._next, datetime.now(UTC)) if new else None
+        if not new:
+            return None
+        return schema.rows_to_arrow(new, self._next, datetime.now(UTC), self._rows.version + 1)
 
-    def _take_note_of(self, rows: Mapping[str, Row]) -> None:
+    def _take_note_of(self, rows: Mapping[str, Row], landed: int) -> None:
         """After an append: all of them are there now, ours or someone else's."""
         for key, row in rows.items():
             if key not in self._attempts:
                 self._attempts[key] = row.attempt
                 self._next += 1
-        self._known = self._rows.version
+        self._known = landed
 
     def _row(self, outcome: Outcome, dataset: DatasetRecord, versions: dict[str, str]) -> Row:
         job, trained = outcome.job, outcome.trained
@@ -354,39 +393,6 @@ class Zoo:
             versions=versions,
             worker=outcome.worker,
         )
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        strangers = sorted(path.name for path in folder.iterdir() if path.name not in {*_OURS, _SETTINGS})
-    except OSError as error:
-        raise ZooError(f"{folder} cannot be a zoo's folder: {error.strerror}; name another place") from error
-    if strangers:
-        raise ConfigError(
-            f"{folder} holds {strangers[0]!r} ({len(strangers)} files or folders that are no zoo's): "
-            "name a folder that is empty or not there yet"
-        )
-
-
-def _read_settings(folder: Path) -> ZooSettings:
-    path = folder / _SETTINGS
-    try:
-        kept = json.loads(path.read_bytes())
-        found = kept["schema"]
-    except (FileNotFoundError, NotADirectoryError):
-        raise ZooError(f"there is no zoo at {folder}: check the name, or make one with `tans build-zoo`") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ZooError(f"{path} cannot be read ({error}): put it back from a copy of the zoo") from error
-    if found not in range(1, schema.SCHEMA_VERSION + 1):
-        raise ZooError(
-            f"the zoo at {folder} has schema {found}, this version of tans reads schemas 1 to {schema.SCHEMA_VERSION}: "
-            "install the version of tans that wrote it, or a newer one"
-        )
-    try:
-        return ZooSettings(**migrations.completed(kept))
-    except (TypeError, KeyError, ConfigError) as error:
-        raise ZooError(f"{path} is no zoo's ({error}): put it back from a copy of the zoo") from error
 
 
 def _versions() -> dict[str, str]:

@@ -131,6 +131,17 @@ class DatasetSupernets:
         self._table.append(lambda: self._missing(made))
         return self.all()[job.key]
 
+    def adopt(self, supernet: KeptSupernet, data: bytes) -> None:
+        """One of another zoo, unless the key has one: its file, then its row.
+
+        Raises:
+            ZooError: no room.
+        """
+        assert self._table is not None, "a zoo of an older schema is raised before it is grown"
+        if supernet.key not in self.all():
+            put_weights(self._folder, data, STORED, FILES)
+            self._table.append(lambda: self._missing(supernet))
+
     def read(self, supernet: KeptSupernet) -> bytes:
         """Its weights, whole and unchanged.
 

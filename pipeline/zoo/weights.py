@@ -46,7 +46,10 @@ def read_weights(zoo: Path, row: Row) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is gone, cut, changed, no safetensors, or holds values that are not finite.
     """
-    whose, way_out = f"row {row.key}: its weights", "put the file back from a copy of the zoo, or grow a new zoo"
+    whose, way_out = (
+        f"row {row.key}: its weights",
+        "put the file back from a copy of the zoo, or `tans zoo drop` the row",
+    )
     data = read_checked(zoo, row.weights, whose, way_out)
     try:
         return decode_weights(data)

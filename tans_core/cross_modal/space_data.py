@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tans_core.cross_modal.encoders import facts_of, flat_response
 from tans_core.errors import SpaceError
-from tans_core.records import DatasetRecord, ZooSnapshot
+from tans_core.records import DatasetRecord, Row, ZooSnapshot
 
 _TASTE = 0.1  # a row this much more accurate is drawn e times as often
 
@@ -82,7 +82,7 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
         accuracy_R=torch.tensor([row.val_accuracy for row in rows]),
         test_accuracy_R=torch.tensor([row.test_accuracy for row in rows]),
         topology_RT=torch.tensor([row.identity.topology for row in rows], dtype=torch.float32),
-        response_RF=torch.stack([flat_response(row.response) for row in rows]),
+        response_RF=torch.stack([flat_response(_response(row)) for row in rows]),
         fingerprints=tuple(order),
         names=tuple(each.name for each in datasets),
         sources=tuple(each.source for each in datasets),
@@ -98,6 +98,11 @@ def space_data(snapshot: ZooSnapshot) -> SpaceData:
     )
 
 
+def _response(row: Row) -> Tensor:
+    assert row.response is not None, "the snapshot was read without responses"
+    return row.response
+
+
 def _check_finite(snapshot: ZooSnapshot, datasets: Sequence[DatasetRecord]) -> None:
     for each in datasets:
         sides = (each.features.train_ND, each.features.validation_ND, each.features.test_ND)
@@ -107,7 +112,7 @@ def _check_finite(snapshot: ZooSnapshot, datasets: Sequence[DatasetRecord]) -> N
                 "`datasets` was damaged; put it back from a copy of the zoo"
             )
     for row in snapshot.rows:
-        if not torch.isfinite(row.response).all():
+        if not torch.isfinite(_response(row)).all():
             raise SpaceError(
                 f"the response of the row {row.key} of {row.dataset_name} in {snapshot.uri} is not finite: its network "
                 f"is of no use; `tans zoo verify` says more"

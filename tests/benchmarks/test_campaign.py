@@ -58,6 +58,7 @@ def test_a_small_campaign_gives_the_same_pairs_on_both_roads_and_goes_on(tmp_pat
     rows, known = grow(tmp_path / "zoos", specs, 2, {"from_supernet": (1, 1), "standalone": (1, 0)}, **settled)
     by_mode = {mode: [row for row in rows if row.identity.mode == mode] for mode in ("from_supernet", "standalone")}
     assert [len(by_mode[mode]) for mode in by_mode] == [4, 2]
+    assert all(row.response.any() for row in rows)
     assert [row.key for row in by_mode["standalone"]] == [row.key for row in first]
     assert {row.candidate for row in by_mode["standalone"]} < {row.candidate for row in by_mode["from_supernet"]}
     assert {record.name for record in known.values()} == {"lfw-faces", "emoji-food"}

@@ -24,6 +24,10 @@ COMMANDS = [
     "predict",
     "zoo show",
     "zoo verify",
+    "zoo compact",
+    "zoo gc",
+    "zoo drop",
+    "zoo merge",
     "submit",
     "completion",
 ]

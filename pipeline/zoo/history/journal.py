@@ -56,13 +56,14 @@ class Journal:
             }
             for kind, payload in events
         ]
-        self._table.append(lambda: self._missing(records))
-        self._known, self._next = self._table.version, self._next + len(records)
+        self._known = self._table.append(lambda: self._missing(records))
+        self._next += len(records)
 
-    def events(self) -> tuple[Event, ...]:
-        """All events, first to last."""
+    def events(self, kind: str | None = None) -> tuple[Event, ...]:
+        """All events, or those of a kind, first to last."""
         self._table.refresh()
-        records = sorted(self._table.read().to_pylist(), key=lambda record: record["sequence"])
+        there = self._table.read(predicate=f"kind = '{kind}'" if kind else None)
+        records = sorted(there.to_pylist(), key=lambda record: record["sequence"])
         return tuple(
             Event(one["sequence"], one["time"].astimezone(UTC), one["kind"], one["run"], json.loads(one["payload"]))
             for one in records

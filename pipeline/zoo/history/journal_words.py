@@ -70,6 +70,15 @@ def _mlflow(payload: Mapping[str, Any]) -> str:
     return f"run {payload['run_id']}"
 
 
+def _drop(payload: Mapping[str, Any]) -> str:
+    datasets = f" and the datasets {', '.join(payload['names'])}" if payload["names"] else ""
+    return f"{payload['rows']} rows{datasets}"
+
+
+def _merge(payload: Mapping[str, Any]) -> str:
+    return f"{payload['rows']} rows of {', '.join(zoo[:SHORT] for zoo in payload['zoos'])}"
+
+
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "start": _start,
     "decision": _decision,
@@ -80,4 +89,6 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "commit": _commit,
     "stop": _stop,
     "mlflow": _mlflow,
+    "drop": _drop,
+    "merge": _merge,
 }

@@ -8,6 +8,7 @@ from made_up import MadeUpPool
 
 from pipeline.growing.build_zoo import build_zoo
 from pipeline.zoo import Zoo
+from pipeline.zoo.upkeep.drop import drop_rows
 from tans_core.jobs import Described, Failure, Job, Outcome
 from tans_core.records import Row, Seconds, Worker
 from tans_core.search_space import make_search_space
@@ -53,6 +54,15 @@ def test_a_build_of_another_dataset_goes_on_from_the_rows_that_are_there(tmp_pat
     assert {row.dataset_name for row in new} == {"ground-textures"}
     assert {row.choice.chosen_by for row in new} == {"hypervolume"}  # not one of them is drawn at random
     assert all("fitted on 8 rows" in row.choice.reason for row in new)  # the old ones
+
+
+def test_a_dropped_pair_is_not_taken_for_one_that_was_at_work_when_its_run_was_killed(tmp_path):
+    build(tmp_path / "zoo", FACES, pairs=9)
+    drop_rows(str(tmp_path / "zoo"), rows=[rows_of(tmp_path / "zoo")[3].key])
+    build(tmp_path / "zoo", FACES, pairs=9)
+    last = rows_of(tmp_path / "zoo")[-1]
+    assert (last.choice.decision, last.attempt.number) == (9, 1)
+    assert last.choice.chosen_by == "hypervolume"
 
 
 def test_no_pair_of_a_dataset_that_was_not_asked_for_is_trained(tmp_path):

@@ -13,6 +13,9 @@ from zoo_examples import SETTINGS, dataset_record, new_zoo, outcome
 from pipeline.pools import perform
 from pipeline.zoo import Zoo
 from pipeline.zoo.show import show_zoo
+from pipeline.zoo.upkeep.drop import drop_rows
+from pipeline.zoo.upkeep.gc import collect_garbage
+from pipeline.zoo.upkeep.merge import merge_zoos
 from pipeline.zoo.upkeep.verify import trained_again, verify_weights
 from tans_core.errors import WeightsError
 from tans_core.records import Worker
@@ -150,3 +153,28 @@ def test_a_file_of_a_supernet_without_a_row_is_an_orphan(zoo):
 def test_the_examples_rows_keep_who_made_them(tmp_path: Path):
     zoo = new_zoo(tmp_path / "zoo", rows=1)
     assert zoo.snapshot().rows[0].worker == outcome(0).worker
+
+
+def test_gc_leaves_the_supernets_that_are_committed_and_the_start(zoo):
+    start, lost = zoo.start_file, kept(zoo).with_name("lost.safetensors")
+    for path in (start, lost):
+        path.write_bytes(b"weights")
+    found = collect_garbage(zoo.uri, delete=True, young_s=0)
+    assert [each.path.rpartition("/")[2] for each in found.orphans] == ["lost.safetensors"]
+    assert start.exists() and not lost.exists()
+    assert all(zoo.load_weights(row) for row in zoo.snapshot().rows)
+
+
+def test_a_dropped_dataset_takes_its_supernet_along(zoo):
+    done = drop_rows(zoo.uri, dataset="stripes")
+    assert done.entries == {"latencies": 0, "rows": 2, "dataset_supernets": 1, "datasets": 1}
+    assert (Zoo.open(zoo.uri).supernets.all(), done.weights) == ({}, 3)
+    assert len(collect_garbage(zoo.uri, delete=True, young_s=0).orphans) == 3
+
+
+def test_a_merge_brings_supernets_so_that_rows_are_whole(zoo, tmp_path, space):
+    for _ in range(2):
+        merge_zoos([zoo.uri], str(tmp_path / "merged"))
+    merged = Zoo.open(tmp_path / "merged")
+    assert merged.supernets.all() == zoo.supernets.all()
+    assert len(merged.snapshot().rows) == 2 and list(verify_weights(merged, space)) == []
