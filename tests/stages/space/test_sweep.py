@@ -69,11 +69,12 @@ def test_its_space_is_that_of_meta_train_with_the_winners_settings(swept, zoo, t
         "config.json",
         "encoders.safetensors",
         "index.arrow",
+        "datasets.arrow",
         "metrics.json",
     }
     meta_train(zoo, tmp_path / "space", config=config)
-    names = ("encoders.safetensors", "index.arrow", "config.json")
-    here, there = ([(folder / name).read_bytes() for name in names[:2]] for folder in (out, tmp_path / "space"))
+    names = ("encoders.safetensors", "index.arrow", "datasets.arrow")
+    here, there = ([(folder / name).read_bytes() for name in names] for folder in (out, tmp_path / "space"))
     assert here == there and load_space(out).identity == load_space(tmp_path / "space").identity
 
 
@@ -187,7 +188,7 @@ def test_each_trial_is_a_run_of_mlflow_below_the_sweeps_and_the_winner_is_regist
     registered = client.get_model_version_by_alias(f"tans-space-{SETTINGS.zoo_id[:8]}", "champion")
     assert registered.run_id == parent.info.run_id
     kept = {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
-    assert kept == {"config.json", "encoders.safetensors", "index.arrow", "metrics.json"}
+    assert kept == {path.name for path in (tmp_path / "space").iterdir()}
 
 
 def test_a_zoo_of_one_source_or_of_two_is_refused_and_nothing_is_left(tmp_path):
