@@ -19,7 +19,16 @@ from tans_core.cross_modal.features import training_features
 from tans_core.cross_modal.meta_training import SpaceConfig
 from tans_core.errors import ConfigError
 from tans_core.jobs import Job, Outcome
-from tans_core.records import Costs, CurvePoint, DatasetRecord, Features, ImageDataset, Seconds, TrainedPair
+from tans_core.records import (
+    Costs,
+    CurvePoint,
+    DatasetRecord,
+    Features,
+    ImageDataset,
+    Seconds,
+    TrainedPair,
+    Worker,
+)
 from tans_core.retrieval.rank import Ranked
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
@@ -69,7 +78,7 @@ def _planted(job: Job, space: SearchSpace) -> Outcome:
         weights=encode_weights(make(architecture, 3, generator).state_dict()),
     )
     planted = replace(job, key=identity.key, identity=identity)
-    return Outcome(job=planted, worker="inline", seconds=Seconds(), trained=trained)
+    return Outcome(job=planted, worker=Worker("inline", "a node", "cpu"), seconds=Seconds(), trained=trained)
 
 
 def _record(dataset: ImageDataset) -> DatasetRecord:
