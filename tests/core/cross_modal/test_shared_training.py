@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from threading import Barrier, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 import torch
@@ -41,11 +41,12 @@ def assert_alike(state: SpaceState, alone: SpaceState) -> None:
 @pytest.mark.parametrize("workers", [2, 7])
 def test_n_workers_give_the_curve_of_one_also_where_datasets_are_fewer(data, alone, workers):
     """Threads that meet to add up; seven workers share five datasets, so that some have none."""
-    handed, meet = [torch.empty(0)] * workers, Barrier(workers, timeout=300)
+    handed, meet, built = [torch.empty(0)] * workers, Barrier(workers, timeout=300), [Event() for _ in range(workers)]
     states: list[SpaceState | None] = [None] * workers
 
     def work(rank: int) -> None:
         def total(tensor: Tensor) -> None:
+            built[rank].set()
             handed[rank] = tensor.clone()
             meet.wait()
             tensor.copy_(torch.stack(handed).sum(dim=0))
@@ -55,8 +56,9 @@ def test_n_workers_give_the_curve_of_one_also_where_datasets_are_fewer(data, alo
         states[rank] = train(data, CONFIG, 0, worker=Worker(rank, workers, total))
 
     threads = [Thread(target=work, args=(rank,)) for rank in range(workers)]
-    for thread in threads:
+    for thread, event in zip(threads, built):  # one after the other: weights are drawn from torch's one global state
         thread.start()
+        assert event.wait(300)
     for thread in threads:
         thread.join()
     for state in states:
