@@ -26,11 +26,11 @@ from pipeline.config import PRESETS
 from tans_core.cross_modal.features import keeps_class_when_mirrored
 from tans_core.datasets.opening import open_dataset
 from tans_core.lineage import supernet_of
-from tans_core.records import ImageDataset, PairIdentity, TrainedPair
+from tans_core.records import ImageDataset, PairIdentity, TrainedPair, canonical_json, content_hash
 from tans_core.search_space import make_search_space
 from tans_core.search_space.ofa_lite import lite0_backbone
 from tans_core.training.from_supernet import cut_pair, train_supernet
-from tans_core.training.recipe import HEADS, SupernetRecipe
+from tans_core.training.recipe import HEADS, Recipe, SupernetRecipe
 from tans_core.training.standalone import train_pair
 
 # Of eight sources that the starting weights have not seen.
@@ -58,6 +58,7 @@ class Alone:
     dataset: str
     subnet: int
     seed: int
+    recipe: str  # hash: lines of another recipe are not taken for ours
 
 
 @dataclass(frozen=True, order=True)
@@ -67,13 +68,15 @@ class Cut:
     dataset: str
     subnets: int
     epochs: int
+    recipe: str
 
 
 def measure(data: Path, out: Path, datasets: int, subnets: int, workers: int) -> dict[str, Any]:
     """Run what is not there yet of the first datasets and networks; what `summary` makes of all of it."""
     names = DATASETS[:datasets]
-    cut = [Cut(name, subnets, epochs) for epochs in EPOCHS for name in names]
-    alone = [Alone(name, subnet, seed) for name in names for subnet in range(subnets) for seed in SEEDS]
+    of_cut, of_alone = _named(SupernetRecipe()), _named(PRESETS["laptop"].recipe)
+    cut = [Cut(name, subnets, epochs, of_cut) for epochs in EPOCHS for name in names]
+    alone = [Alone(name, subnet, seed, of_alone) for name in names for subnet in range(subnets) for seed in SEEDS]
     done: list[dict[Any, Result]] = []
     for tasks, kind in ((cut, Cut), (alone, Alone)):
         lines = out / f"fidelity-{kind.__name__.lower()}.jsonl"
@@ -86,6 +89,10 @@ def measure(data: Path, out: Path, datasets: int, subnets: int, workers: int) ->
         "pair_cost_ratio_paper": paper_cost.ratio(paper, PRESETS["paper"].recipe.epochs, SupernetRecipe(), PAIRS),
         "paper_image_cpu_s": asdict(paper),
     }
+
+
+def _named(recipe: Recipe | SupernetRecipe) -> str:
+    return content_hash(canonical_json({**asdict(recipe), "most": MOST_TRAIN}))[:8]
 
 
 # --- one run ------------------------------------------------------------------------------------------
