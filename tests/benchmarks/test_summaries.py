@@ -106,6 +106,7 @@ def test_the_interval_of_the_whole_is_over_datasets_not_over_their_seeds():
 
 def built(wall_s: float) -> BuildSummary:
     return BuildSummary(
+        pair_mode="standalone",
         pairs=5,
         pairs_asked=5,
         failures=0,

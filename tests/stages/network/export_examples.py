@@ -13,7 +13,6 @@ from tans_core.records import ImageDataset
 from tans_core.search_space import make_search_space
 from tans_core.search_space.space import SearchSpace
 from tests.trees import encoded, picture
-from tests.worlds import World
 
 SIDE = 32
 CLASSES = ("larch", "ash", "birch")  # folders; tans sorts them
@@ -90,8 +89,7 @@ def an_export(
         space.architecture(topology), len(dataset.class_names), torch.Generator().manual_seed(6)
     ).eval()
     (root / "network").mkdir(parents=True)
-    row = World(datasets=2).snapshot().rows[0]
-    export(network, space, dataset, row, {"test_accuracy": 0.5}, root / "network")
+    export(network, space, dataset, {"row": "ab12", "topology": topology}, {"test_accuracy": 0.5}, root / "network")
     return network, space, dataset
 
 

@@ -1,5 +1,6 @@
 """Rows and datasets leave a zoo with what refers to them, and a later build may choose them again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipeline.running.signals import StopRequest
 from pipeline.zoo import Zoo
 from pipeline.zoo.latency import Latency
 from pipeline.zoo.show import show_journal
+from pipeline.zoo.table import AppendTable
 from pipeline.zoo.upkeep.drop import drop_rows
 from tans_core.errors import ConfigError, ZooError
 
@@ -109,10 +111,16 @@ def test_nothing_is_dropped_by_a_name_that_is_wrong_or_not_one(zoo: Zoo):
 
 
 def test_a_drop_that_was_cut_off_is_finished_by_the_same_call(zoo: Zoo, monkeypatch: pytest.MonkeyPatch):
-    before = keys(zoo)
+    before, remove = keys(zoo), AppendTable.remove
+
+    def until_the_dataset_itself(table: AppendTable, column: str, values: Sequence[str]) -> int:
+        if column == "fingerprint":
+            raise ZooError("no room")
+        return remove(table, column, values)
+
     with monkeypatch.context() as cut:
-        cut.setattr("pipeline.zoo.upkeep.drop.OF_A_DATASET", ("nothing of the kind",))
-        with pytest.raises(ZooError):
+        cut.setattr(AppendTable, "remove", until_the_dataset_itself)
+        with pytest.raises(ZooError, match="no room"):
             drop_rows(zoo.uri, dataset="digits")
     assert set(zoo.datasets()) == {DATASET.fingerprint, OTHER.fingerprint} and keys(zoo) == before[:3]
     drop_rows(zoo.uri, dataset="digits")
