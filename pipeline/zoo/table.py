@@ -189,9 +189,9 @@ class AppendTable:
         Raises:
             ZooError: the store refuses, or others committed in between: the same call may be made again.
         """
-        assert all(value.isalnum() for value in values), "hashes, which need no quoting"
         self.refresh()
-        listed = ", ".join(f"'{value}'" for value in sorted(values))
+        quoted = [value.replace("'", "''") for value in sorted(values)]
+        listed = ", ".join(f"'{value}'" for value in quoted)
         try:
             self._table.alter.set_table_properties({_CLOSED: "false"}, commit_properties=_ON_TOP)
             try:
